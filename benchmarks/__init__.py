@@ -1,0 +1,1 @@
+"""A quantized model → numbers: size, latency, memory, quality, fidelity."""

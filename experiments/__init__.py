@@ -1,0 +1,1 @@
+"""What to run, running it, keeping it: specs, trials, jobs, store, command line."""

@@ -1,0 +1,98 @@
+"""The contract a backend meets: `Adapter` turns a float model into a `QuantizedModel`; `Session` is what latency times.
+
+Batches are float32, channels last ([N, H, W, C] for images), already preprocessed; outputs are logits [N, classes]. An adapter
+converts to its own layout and integer types itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantizers.schema import Backend, Execution, Options, QuantizedLayer, Technique
+
+if TYPE_CHECKING:
+    from models.float_model import FloatModel
+
+Batch = NDArray[np.float32]
+Report = Callable[[float, str], None]
+"""Progress of a stage: a fraction in [0, 1] and what is happening in plain words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One quantization to do.
+
+    Attributes:
+        calibration: preprocessed samples [N, …] or None when the technique needs none.
+        options: complete, as `capabilities.resolve_options` gives them.
+        keep_float: layer names that stay in float.
+        workdir: an empty folder that the adapter may fill; the artefact is left in it.
+    """
+
+    technique: Technique
+    options: Options
+    calibration: Batch | None
+    workdir: Path
+    keep_float: tuple[str, ...] = ()
+    seed: int = 0
+
+
+class QuantizedModel(Protocol):
+    """A quantized model on disk and in memory."""
+
+    @property
+    def path(self) -> Path:
+        """The file one would ship."""
+
+    @property
+    def execution(self) -> Execution: ...
+
+    @property
+    def execution_why(self) -> str | None:
+        """Why the execution is only simulated; None when it is native."""
+
+    def layers(self) -> Sequence[QuantizedLayer]:
+        """The weighted layers in execution order, with their quantization parameters."""
+
+    def predict(self, batch: Batch) -> Batch:
+        """Logits [N, classes] of a batch of any size."""
+
+    def activations(self, batch: Batch) -> Mapping[str, Batch]:
+        """The output of every weighted layer as float32, by layer name; same layout as the same backend's float32 model."""
+
+
+class Session(Protocol):
+    """A loaded artefact, ready to be timed."""
+
+    def prepare(self, batch: Batch) -> Any:
+        """The batch in the runtime's own layout and type: done once, outside the clock."""
+
+    def run(self, prepared: Any) -> Any:
+        """One inference with the output fetched."""
+
+
+class Adapter(Protocol):
+    """One backend. Creating it is cheap: heavy libraries are imported inside the methods."""
+
+    backend: Backend
+
+    def quantize(self, model: FloatModel, request: Request, report: Report) -> QuantizedModel:
+        """Quantizes `model`.
+
+        Raises:
+            NothingQuantized: the backend left every layer in float although the technique quantizes.
+            ConversionFailed: the backend refused the model.
+            BadData: the calibration samples are unusable.
+        """
+
+    def open(self, artefact: Path, options: Options, threads: int) -> Session:
+        """Loads an artefact of this adapter for timing, in a process that does nothing else."""
+
+    def versions(self) -> Mapping[str, str]:
+        """Versions of the libraries whose behaviour the result depends on."""

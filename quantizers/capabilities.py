@@ -1,0 +1,161 @@
+"""What is possible, as data: backend × technique → options, or the reason why not. Pages, CLI and worker ask this one table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from quantizers.errors import UnknownName, Unsupported
+from quantizers.schema import Backend, Execution, Options, OptionValue, Technique
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A choice a technique offers. The first of `choices` is the default."""
+
+    name: str
+    choices: tuple[OptionValue, ...]
+    help: str
+
+    @property
+    def default(self) -> OptionValue:
+        return self.choices[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """One cell of the matrix. `why_not` is set exactly when the technique is impossible on this backend."""
+
+    backend: Backend
+    code: str
+    title: str
+    execution: Execution | None = Execution.NATIVE
+    options: tuple[Option, ...] = ()
+    why_not: str | None = None
+
+    @property
+    def available(self) -> bool:
+        return self.why_not is None
+
+
+BACKEND_TITLES: Mapping[Backend, str] = {
+    Backend.PYTORCH: "PyTorch",
+    Backend.TFLITE: "TFLite",
+    Backend.ONNXRUNTIME: "ONNX Runtime",
+}
+
+TECHNIQUE_TITLES: Mapping[str, str] = {
+    "float32": "Float baseline",
+    "dynamic_wi8": "Dynamic range, 8-bit weights",
+    "static_wi8_ai8": "Full integer, 8 bits, calibrated",
+    "static_wi8_ai16": "16×8: 16-bit activations, 8-bit weights",
+    "float16": "Float16 weights",
+    "bfloat16": "Bfloat16",
+    "weight_only_wi8": "Weight only, 8 bits",
+}
+
+_LOWERED = Option("lowered", (True, False), "Fuse and prepack for this CPU before running (false: eager PyTorch)")
+_PER_CHANNEL = Option("per_channel", (True, False), "One scale per output channel, or one per tensor")
+_OBSERVER = Option("observer", ("histogram", "minmax"), "How calibration turns activations into a range")
+_IO = Option("io", ("int8", "uint8", "float32"), "Type of the model's input and output")
+
+
+def _cell(
+    backend: Backend, code: str, *options: Option, execution: Execution = Execution.NATIVE, why_not: str | None = None
+) -> Capability:
+    return Capability(backend, code, TECHNIQUE_TITLES[code], None if why_not else execution, options, why_not)
+
+
+_TABLE: tuple[Capability, ...] = (
+    _cell(Backend.PYTORCH, "float32", _LOWERED),
+    _cell(Backend.PYTORCH, "dynamic_wi8", _PER_CHANNEL),
+    _cell(Backend.PYTORCH, "static_wi8_ai8", _PER_CHANNEL, _OBSERVER),
+    _cell(Backend.PYTORCH, "weight_only_wi8", _PER_CHANNEL, execution=Execution.SIMULATED),
+    _cell(Backend.TFLITE, "float32"),
+    _cell(Backend.TFLITE, "dynamic_wi8"),
+    _cell(Backend.TFLITE, "static_wi8_ai8", _IO, _PER_CHANNEL),
+    _cell(Backend.TFLITE, "static_wi8_ai16"),
+    _cell(Backend.TFLITE, "float16"),
+    _cell(
+        Backend.TFLITE,
+        "bfloat16",
+        why_not="TFLite has no bfloat16 kernels on the CPU; float16 stores weights at the same size.",
+    ),
+)
+CAPABILITIES: Mapping[tuple[Backend, str], Capability] = {(cell.backend, cell.code): cell for cell in _TABLE}
+BACKENDS: tuple[Backend, ...] = tuple(dict.fromkeys(cell.backend for cell in _TABLE))
+
+
+def techniques(backend: Backend) -> tuple[Capability, ...]:
+    """Every technique of `backend`, possible or not, float baseline first."""
+    return tuple(cell for cell in _TABLE if cell.backend is backend)
+
+
+def parse_backend(name: str) -> Backend:
+    """The backend called `name`.
+
+    Raises:
+        UnknownName: none of the built backends is called so.
+    """
+    if name not in BACKENDS:
+        raise UnknownName.of("backend", name, BACKENDS)
+    return Backend(name)
+
+
+def capability(backend: Backend, technique: Technique) -> Capability:
+    """The cell of `technique` on `backend`.
+
+    Raises:
+        UnknownName: the backend has no such technique at all.
+    """
+    cell = CAPABILITIES.get((backend, technique.code))
+    if cell is None:
+        known = [c.code for c in techniques(backend)]
+        raise UnknownName.of(f"technique of {BACKEND_TITLES[backend]}", technique.code, known)
+    return cell
+
+
+def require(backend: Backend, technique: Technique) -> Capability:
+    """The cell of `technique` on `backend`, which must be possible.
+
+    Raises:
+        UnknownName: the backend has no such technique.
+        Unsupported: it has, and cannot do it; the message is the reason.
+    """
+    cell = capability(backend, technique)
+    if cell.why_not:
+        raise Unsupported(f"{cell.title} is impossible on {BACKEND_TITLES[backend]}: {cell.why_not}")
+    return cell
+
+
+def resolve_options(backend: Backend, technique: Technique, given: Mapping[str, str | OptionValue]) -> Options:
+    """The complete options of a technique: what was given where it applies, defaults elsewhere.
+
+    Options that this technique does not have are ignored here, because one set serves several techniques; `check_options`
+    refuses those that fit none.
+
+    Raises:
+        UnknownName: a value is none of the option's choices.
+    """
+    cell = capability(backend, technique)
+    return {o.name: _choose(o, given[o.name]) if o.name in given else o.default for o in cell.options}
+
+
+def check_options(cells: list[Capability], given: Mapping[str, str | OptionValue]) -> None:
+    """Refuses options that none of `cells` knows.
+
+    Raises:
+        UnknownName: an option fits no technique.
+    """
+    known = {option.name for cell in cells for option in cell.options}
+    for name in given:
+        if name not in known:
+            raise UnknownName.of("option of these techniques", name, known)
+
+
+def _choose(option: Option, value: str | OptionValue) -> OptionValue:
+    text = str(value).lower()
+    for choice in option.choices:
+        if str(choice).lower() == text:
+            return choice
+    raise UnknownName.of(f"value of {option.name}", str(value), [str(choice).lower() for choice in option.choices])

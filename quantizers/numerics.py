@@ -1,0 +1,164 @@
+"""The affine mathematics of quantization, exact and in NumPy: the reference everything else is tested against.
+
+x̂ = scale · (q − zero_point), q = clamp(round_half_even(x / scale) + zero_point, qmin, qmax), as in Jacob et al. 2018
+(arXiv:1712.05877). Figures carry the names and units of the field's definitions: SQNR in dB, MSE as a mean, never a sum.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantizers.schema import Floats, Granularity, Integers, QuantParams, Scheme
+
+IDEAL_RMSE_PER_STEP = 1 / np.sqrt(12)
+"""RMSE ÷ scale of an ideal uniform rounder."""
+
+
+def integer_range(bits: int, *, signed: bool = True, narrow: bool = False) -> tuple[int, int]:
+    """(qmin, qmax) of a `bits`-wide integer; `narrow` drops the lowest code so that the grid is symmetric."""
+    low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
+    return low + int(narrow), high
+
+
+def broadcast(values: NDArray[Any], shape: tuple[int, ...], params: QuantParams) -> NDArray[Any]:
+    """Spreads one value per tensor, channel or group over a tensor of `shape`."""
+    if params.axis is not None:
+        view = [1] * len(shape)
+        view[params.axis] = -1
+        return np.broadcast_to(values.reshape(view), shape)
+    if params.group_size is not None:
+        groups = -(-shape[-1] // params.group_size)
+        spread = np.repeat(values.reshape((*shape[:-1], groups)), params.group_size, axis=-1)
+        return spread[..., : shape[-1]]
+    return np.broadcast_to(values.reshape(()), shape)
+
+
+def quantize(x: Floats, params: QuantParams) -> Integers:
+    """Integer codes of `x`, of the same shape. NaN has no code and raises ValueError; infinities clip."""
+    if np.isnan(x).any():
+        raise ValueError("NaN cannot be quantized")
+    scale, zero = (broadcast(v, x.shape, params) for v in (params.scale, params.zero_point))
+    codes = np.rint(x.astype(np.float64) / scale) + zero
+    clipped: Integers = np.clip(codes, params.qmin, params.qmax).astype(np.int64)
+    return clipped
+
+
+def dequantize(codes: Integers, params: QuantParams) -> NDArray[np.float64]:
+    """The real numbers that integer `codes` stand for, in float64."""
+    scale, zero = (broadcast(v, codes.shape, params) for v in (params.scale, params.zero_point))
+    result: NDArray[np.float64] = (codes.astype(np.int64) - zero) * scale
+    return result
+
+
+def min_max_params(
+    x: Floats,
+    bits: int,
+    *,
+    scheme: Scheme = Scheme.SYMMETRIC,
+    granularity: Granularity = Granularity.PER_TENSOR,
+    axis: int = 0,
+    group_size: int = 32,
+) -> QuantParams:
+    """Parameters that just cover the range of `x`; zero is always exactly representable.
+
+    Symmetric grids are narrow (−127…127 at 8 bits), affine ones use every code. A range of zero width gets scale 1, so that
+    a constant zero stays exactly zero.
+    """
+    low, high = _ranges(x, granularity, axis, group_size)
+    qmin, qmax = integer_range(bits, narrow=scheme is Scheme.SYMMETRIC)
+    if scheme is Scheme.SYMMETRIC:
+        scale = np.maximum(-low, high) / qmax
+        zero_point = np.zeros(scale.shape, np.int64)
+    else:
+        scale = (high - low) / (qmax - qmin)
+        safe = np.where(scale > 0, scale, 1.0)
+        zero_point = np.clip(np.rint(qmin - low / safe), qmin, qmax).astype(np.int64)
+    scale = np.where(scale > 0, scale, 1.0)
+    return QuantParams(
+        scale=scale,
+        zero_point=zero_point,
+        qmin=qmin,
+        qmax=qmax,
+        dtype=f"int{bits}",
+        axis=axis if granularity is Granularity.PER_CHANNEL else None,
+        group_size=group_size if granularity is Granularity.PER_GROUP else None,
+    )
+
+
+def _ranges(x: Floats, granularity: Granularity, axis: int, group_size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Lowest and highest value of each tensor, channel or group, widened to hold zero."""
+    values = x.astype(np.float64)
+    if granularity is Granularity.PER_CHANNEL:
+        rows = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
+    elif granularity is Granularity.PER_GROUP:
+        padding = -values.shape[-1] % group_size
+        rows = np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, padding)]).reshape(-1, group_size)
+    else:
+        rows = values.reshape(1, -1)
+    if rows.shape[1] == 0:
+        return np.zeros(len(rows)), np.zeros(len(rows))
+    return np.minimum(rows.min(axis=1), 0.0), np.maximum(rows.max(axis=1), 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class TensorError:
+    """Error of x̂ against x. Figures that do not apply are None.
+
+    Attributes:
+        sqnr_db: 10·log10(Σx² / Σ(x−x̂)²); None when there is no error at all (`exact`) or no signal.
+        mse: mean (x−x̂)².
+        cosine: cosine similarity of the flattened tensors; None when one of them is all zero.
+        max_abs: largest |x−x̂|.
+        rmse_per_step: RMSE ÷ scale (root of the mean of squared errors each divided by its own scale).
+        clipping_share: part of Σ(x−x̂)² where x lies outside [scale·(qmin−zp), scale·(qmax−zp)], 0 to 1; the rest is rounding.
+        levels_used: distinct codes present ÷ codes available.
+    """
+
+    sqnr_db: float | None
+    exact: bool
+    mse: float
+    cosine: float | None
+    max_abs: float
+    rmse_per_step: float | None = None
+    clipping_share: float | None = None
+    levels_used: float | None = None
+
+
+def tensor_error(x: Floats, x_hat: Floats) -> TensorError:
+    """Error figures of any two tensors of one shape (at least one element)."""
+    reference, estimate = x.astype(np.float64).ravel(), x_hat.astype(np.float64).ravel()
+    error = reference - estimate
+    noise, signal = float(error @ error), float(reference @ reference)
+    norms = float(np.sqrt(signal) * np.linalg.norm(estimate))
+    return TensorError(
+        sqnr_db=float(10 * np.log10(signal / noise)) if noise > 0 and signal > 0 else None,
+        exact=noise == 0,
+        mse=noise / reference.size,
+        cosine=float(np.clip(reference @ estimate / norms, -1.0, 1.0)) if norms > 0 else None,
+        max_abs=float(np.abs(error).max()),
+    )
+
+
+def quantization_error(x: Floats, codes: Integers, params: QuantParams) -> TensorError:
+    """`tensor_error` of `x` against its `codes`, plus the figures that need the grid."""
+    x_hat = dequantize(codes, params)
+    plain = tensor_error(x, x_hat)
+    scale, zero = (broadcast(v, x.shape, params) for v in (params.scale, params.zero_point))
+    values = x.astype(np.float64)
+    squared = (values - x_hat) ** 2
+    total = float(squared.sum())
+    outside = (values < (params.qmin - zero) * scale) | (values > (params.qmax - zero) * scale)
+    return TensorError(
+        sqnr_db=plain.sqnr_db,
+        exact=plain.exact,
+        mse=plain.mse,
+        cosine=plain.cosine,
+        max_abs=plain.max_abs,
+        rmse_per_step=float(np.sqrt((squared / scale**2).mean())),
+        clipping_share=float(squared[outside].sum() / total) if total > 0 else 0.0,
+        levels_used=np.unique(codes).size / (params.qmax - params.qmin + 1),
+    )
