@@ -228,8 +228,8 @@ class QuantizedLayer:
     """One weighted operation (convolution, dense layer) of a quantized model, in execution order.
 
     `output` is the tensor the next operation reads, so after an activation function the backend fuses into the layer.
-    `quantized` says whether the weight is stored in fewer bits than float32, `why_not` the reason when it is not. `runs_in` is the type the runtime computes in ("int8",
-    "float32", …).
+    `quantized` says whether the weight is stored in fewer bits than float32, `why_not` the reason when it is not. `runs_in`
+    is the type the runtime computes in ("int8", "float32", …).
     """
 
     name: str
