@@ -1,0 +1,77 @@
+"""Every run a person can look at: those of the store and the bundled examples, behind one reading interface."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.export import export_run
+from experiments.store.store import RunDocument, Store
+from quantizers.errors import UnknownName
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLE_PREFIX = "example-"
+
+
+class Library:
+    """Reads runs wherever they are. An example's id starts with "example-"; its document has `example` set to True."""
+
+    def __init__(self, store: Store | None = None, examples: Path = EXAMPLES) -> None:
+        self.store = store or Store()
+        self._examples = examples
+
+    def examples(self) -> list[RunDocument]:
+        """The bundled runs without their layers."""
+        return [{name: value for name, value in run.items() if name != "layers"} for run in _read_examples(self._examples)]
+
+    def runs(self, ids: Iterable[str]) -> list[RunDocument]:
+        """The runs of these ids that exist, in the order asked for, without layers."""
+        wanted = list(dict.fromkeys(ids))
+        found = {run["run_id"]: run for run in [*self.store.runs(ids=wanted), *self.examples()]}
+        return [found[run_id] for run_id in wanted if run_id in found]
+
+    def run(self, run_id: str) -> RunDocument:
+        """One run with its layers.
+
+        Raises:
+            UnknownName: there is none of that id.
+        """
+        if not run_id.startswith(EXAMPLE_PREFIX):
+            return self.store.run(run_id)
+        for run in _read_examples(self._examples):
+            if run["run_id"] == run_id:
+                return run
+        raise UnknownName(f"There is no example “{run_id}”.", "Open the overview to see the examples there are.")
+
+    def file(self, run_id: str, role: str) -> Path:
+        """The artefact ("artefact") or the arrays ("details") of a finished run."""
+        if not run_id.startswith(EXAMPLE_PREFIX):
+            return self.store.file(run_id, role)
+        run = self.run(run_id)
+        folder = self._examples / run_id.removeprefix(EXAMPLE_PREFIX)
+        return folder / run["artefact"]["path"] if role == "artefact" else folder / "details.npz"
+
+    def details(self, run_id: str) -> dict[str, NDArray[Any]]:
+        """Histograms and per-channel figures of a finished run; keys as in `benchmarks.distribution`."""
+        with np.load(self.file(run_id, "details"), allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+
+    def export(self, run_id: str, folder: Path) -> list[Path]:
+        """Writes a finished run, its arrays and its artefact into `folder`."""
+        run = self.run(run_id)
+        return export_run(run, {role: self.file(run_id, role) for role in ("artefact", "details")}, folder)
+
+
+@lru_cache(maxsize=4)
+def _read_examples(folder: Path) -> tuple[RunDocument, ...]:
+    documents = []
+    for path in sorted(folder.glob("*/run.json")):
+        document = json.loads(path.read_text(encoding="utf-8"))
+        documents.append(document | {"run_id": EXAMPLE_PREFIX + path.parent.name, "example": True})
+    return tuple(documents)

@@ -1,0 +1,180 @@
+"""What to run: an ExperimentSpec is one press of Run; `plan` splits it into trials, and says which of them are impossible.
+
+Specs are stored as JSON with a schema version; `from_dict` reads every version ever written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from models import datasets, zoo
+from quantizers.capabilities import capability, check_options, require, resolve_options
+from quantizers.errors import BadData, InputError, UnknownName, Unsupported
+from quantizers.schema import Backend, Options, OptionValue, Technique
+
+SCHEMA = 1
+MAX_SAMPLES = 1_000_000
+
+
+class LatencyProtocol(StrEnum):
+    """How long latency is measured; the figures are in `benchmarks.latency`."""
+
+    QUICK = "quick"
+    STANDARD = "standard"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """The conditions every trial of an experiment shares. `eval_samples` None means the whole test split."""
+
+    data: str
+    calibration_samples: int = 200
+    eval_samples: int | None = None
+    seed: int = 0
+    threads: int = 1
+    latency: LatencyProtocol = LatencyProtocol.QUICK
+
+    def __post_init__(self) -> None:
+        for name, value in (("calibration", self.calibration_samples), ("evaluation", self.eval_samples)):
+            if value is not None and not 1 <= value <= MAX_SAMPLES:
+                raise BadData(f"{value} {name} samples were asked for.", f"Give a number from 1 to {MAX_SAMPLES:,}.")
+        if not 1 <= self.threads <= 256:
+            raise InputError(f"{self.threads} threads were asked for.", "Give a number from 1 to 256.")
+
+
+@dataclass(frozen=True, slots=True)
+class TrialSpec:
+    """One model × technique × data × seed, with every choice resolved."""
+
+    model: str
+    backend: Backend
+    technique: str
+    measurement: Measurement
+    options: Options = field(default_factory=dict)
+    keep_float: tuple[str, ...] = ()
+    schema: int = SCHEMA
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON: equal specs are equal trials."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+    def float_baseline(self) -> TrialSpec:
+        """The same trial with nothing quantized: what every figure is compared with."""
+        technique = Technique.parse("float32")
+        return replace(self, technique=technique.code, options=resolve_options(self.backend, technique, {}), keep_float=())
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> TrialSpec:
+        """Reads a stored spec.
+
+        Raises:
+            InputError: it was written by a newer version of this program.
+        """
+        if stored["schema"] > SCHEMA:
+            raise InputError(
+                f"This run was stored with schema {stored['schema']}; this program reads up to {SCHEMA}.", "Update."
+            )
+        conditions = dict(stored["measurement"])
+        conditions["latency"] = LatencyProtocol(conditions["latency"])
+        return cls(
+            model=stored["model"],
+            backend=Backend(stored["backend"]),
+            technique=stored["technique"],
+            measurement=Measurement(**conditions),
+            options=dict(stored["options"]),
+            keep_float=tuple(stored["keep_float"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentSpec:
+    """One press of Run. `techniques` are (backend, code) pairs; `options` apply wherever a technique has them."""
+
+    model: str
+    techniques: tuple[tuple[Backend, str], ...]
+    measurement: Measurement
+    options: Mapping[str, str | OptionValue] = field(default_factory=dict)
+    keep_float: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Impossible:
+    """A technique that was asked for and cannot be done, with the reason."""
+
+    backend: Backend
+    technique: str
+    error: InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    trials: tuple[TrialSpec, ...]
+    impossible: tuple[Impossible, ...]
+
+
+def default_data(model_id: str) -> str:
+    """The dataset a model is measured on when none is named."""
+    return model_info(model_id).datasets[0]
+
+
+def model_info(model_id: str) -> zoo.ModelInfo:
+    """The zoo's entry `model_id`.
+
+    Raises:
+        UnknownName: there is none.
+        Unsupported: it is there and cannot be used on this machine.
+    """
+    entries = {info.id: info for info in zoo.catalogue()}
+    if model_id not in entries:
+        raise UnknownName.of("model", model_id, entries)
+    if entries[model_id].why_not:
+        raise Unsupported(f"{entries[model_id].title} cannot be used here: {entries[model_id].why_not}")
+    return entries[model_id]
+
+
+def plan(spec: ExperimentSpec) -> Plan:
+    """Splits an experiment into trials.
+
+    Raises:
+        InputError: unknown names, data that does not fit the model, options that fit no technique, or no technique that
+            is possible (then with the first one's reason).
+    """
+    info = model_info(spec.model)
+    datasets.check_fits(datasets.load(spec.measurement.data), info)
+    if not spec.techniques:
+        raise InputError("No technique was chosen.", "Choose at least one.")
+    wanted = list(dict.fromkeys((backend, Technique.parse(code)) for backend, code in spec.techniques))
+    check_options([capability(*pair) for pair in wanted], spec.options)
+    _check_layers(spec)
+    trials: list[TrialSpec] = []
+    impossible: list[Impossible] = []
+    for backend, technique in wanted:
+        try:
+            require(backend, technique)
+        except Unsupported as reason:
+            impossible.append(Impossible(backend, technique.code, reason))
+            continue
+        options = resolve_options(backend, technique, spec.options)
+        trials.append(TrialSpec(spec.model, backend, technique.code, spec.measurement, options, spec.keep_float))
+    if not trials:
+        raise impossible[0].error
+    return Plan(tuple(trials), tuple(impossible))
+
+
+def _check_layers(spec: ExperimentSpec) -> None:
+    if not spec.keep_float:
+        return
+    known = zoo.layer_names(spec.model)
+    for layer in spec.keep_float:
+        if layer not in known:
+            raise UnknownName.of(f"layer of {spec.model}", layer, known)

@@ -1,0 +1,1 @@
+"""What is kept: runs in a database, arrays and models as content-addressed files."""
