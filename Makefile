@@ -1,0 +1,47 @@
+# Two commands do all the set-up: `make run` and `make test`. Everything else builds on the same environment.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: run test check unit browser bench zoo examples matrix format
+
+run: .venv/.installed
+	$(BIN)/streamlit run app.py
+
+test: check
+	$(BIN)/python -m pytest
+
+check: .venv/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+unit: .venv/.installed-dev
+	$(BIN)/python -m pytest -m "not browser and not adapter"
+
+browser: .venv/.installed-dev
+	$(BIN)/python -m pytest -m browser
+
+matrix: .venv/.installed-dev
+	$(BIN)/python -m pytest -m matrix --override-ini addopts="-q --strict-markers"
+
+bench: .venv/.installed
+	$(BIN)/python -m benchmarks
+
+zoo: .venv/.installed
+	$(BIN)/python -m models.train --check
+
+examples: .venv/.installed
+	$(BIN)/python -m experiments.examples
+
+format: .venv/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.venv/.installed: requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	touch $@
+
+.venv/.installed-dev: requirements-dev.txt .venv/.installed
+	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	touch $@

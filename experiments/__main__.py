@@ -1,0 +1,173 @@
+"""The command line, `python -m experiments …`: the pages' engine for scripts and CI.
+
+With `--json` standard output is exactly one JSON document. Exit codes: 0 done, 2 bad input, 4 a trial failed, 130 cancelled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from experiments import console
+from experiments.follow import follow
+from experiments.library import Library
+from experiments.spec import ExperimentSpec, LatencyProtocol, Measurement, default_data, plan
+from models import zoo
+from quantizers.capabilities import BACKENDS, Capability, parse_backend, techniques
+from quantizers.errors import InputError, QuantScopeError
+from quantizers.schema import Backend, Mode, Status, Technique
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
+Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.")]
+
+FAILED, BAD_INPUT, CANCELLED = 4, 2, 130
+
+
+@app.command("models")
+def list_models(as_json: Json = False) -> None:
+    """List the zoo."""
+    entries = [
+        {
+            "id": info.id,
+            "task": info.task,
+            "backends": [backend.value for backend in BACKENDS],
+            "parameters": info.parameters,
+            "input_shape": list(info.input_shape),
+            "datasets": list(info.datasets),
+            "available": info.available,
+            "why_not": info.why_not,
+        }
+        for info in zoo.catalogue()
+    ]
+    console.show({"models": entries}, as_json, console.models_table)
+
+
+@app.command("techniques")
+def list_techniques(backend: str | None = None, as_json: Json = False) -> None:
+    """List techniques, the impossible ones with their reason."""
+
+    def work() -> None:
+        chosen = [parse_backend(backend)] if backend else list(BACKENDS)
+        entries = [_technique_entry(cell) for one in chosen for cell in techniques(one)]
+        console.show({"techniques": entries}, as_json, console.techniques_table)
+
+    _guarded(work, as_json)
+
+
+@app.command()
+def run(
+    model: Annotated[str, typer.Option(help="A model of the zoo.")],
+    backend: Annotated[list[str], typer.Option(help="May be repeated.")],
+    technique: Annotated[list[str], typer.Option(help="A code, or “all”; may be repeated.")],
+    data: Annotated[str | None, typer.Option(help="A dataset, or the path of an .npz with x and optional y.")] = None,
+    calibration_samples: Annotated[int, typer.Option()] = 200,
+    eval_samples: Annotated[int | None, typer.Option(help="Default: the whole test split.")] = None,
+    seed: Annotated[int, typer.Option()] = 0,
+    threads: Annotated[int, typer.Option()] = 1,
+    latency: Annotated[LatencyProtocol, typer.Option()] = LatencyProtocol.QUICK,
+    no_latency: Annotated[bool, typer.Option("--no-latency", help="The same as --latency none.")] = False,
+    keep_float: Annotated[list[str] | None, typer.Option(help="A layer that stays float; may be repeated.")] = None,
+    option: Annotated[list[str] | None, typer.Option(help="key=value, e.g. per_channel=false; may be repeated.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Quantize and measure; every trial in a process of its own."""
+
+    def work() -> None:
+        measurement = Measurement(
+            data=data or default_data(model),
+            calibration_samples=calibration_samples,
+            eval_samples=eval_samples,
+            seed=seed,
+            threads=threads,
+            latency=LatencyProtocol.NONE if no_latency else latency,
+        )
+        chosen = tuple(pair for name in backend for pair in _expand(parse_backend(name), technique))
+        spec = ExperimentSpec(model, chosen, measurement, _options(option or []), tuple(keep_float or ()))
+        library = Library()
+        experiment_id = library.store.submit(plan(spec))
+        _finish(library, experiment_id, as_json)
+
+    _guarded(work, as_json)
+
+
+@app.command("list")
+def list_runs(
+    status: Annotated[Status | None, typer.Option()] = None,
+    model: str | None = None,
+    backend: str | None = None,
+    as_json: Json = False,
+) -> None:
+    """List the runs there are, newest first."""
+    runs = Library().store.runs(status=status, model=model, backend=backend)
+    console.show({"runs": runs}, as_json, console.runs_table)
+
+
+@app.command()
+def show(run_id: str, as_json: Json = False) -> None:
+    """Show one run with its layers."""
+    _guarded(lambda: console.show(Library().run(run_id), as_json, console.run_table), as_json)
+
+
+@app.command()
+def export(run_id: str, to: Annotated[Path, typer.Option(help="A folder.")], as_json: Json = False) -> None:
+    """Write a run's artefact, layers.csv, arrays and spec into a folder."""
+
+    def work() -> None:
+        written = [str(path) for path in Library().export(run_id, to)]
+        console.show({"run_id": run_id, "files": written}, as_json, lambda document: "\n".join(document["files"]))
+
+    _guarded(work, as_json)
+
+
+def _finish(library: Library, experiment_id: str, as_json: bool) -> None:
+    """Waits for an experiment, prints it and leaves with the right exit code."""
+    interrupted = follow(library.store, experiment_id, quiet=as_json)
+    runs = [library.run(one["run_id"]) for one in library.store.runs(experiment_id=experiment_id)]
+    console.show({"schema": 1, "experiment_id": experiment_id, "runs": runs}, as_json, console.runs_table)
+    statuses = {Status(one["status"]) for one in runs}
+    if interrupted or Status.CANCELLED in statuses:
+        raise typer.Exit(CANCELLED)
+    if statuses - {Status.DONE, Status.UNAVAILABLE}:
+        raise typer.Exit(FAILED)
+
+
+def _technique_entry(cell: Capability) -> dict[str, Any]:
+    return {
+        "code": cell.code,
+        "backend": cell.backend.value,
+        "available": cell.available,
+        "why_not": cell.why_not,
+        "execution": cell.execution.value if cell.execution else None,
+    }
+
+
+def _expand(backend: Backend, codes: list[str]) -> list[tuple[Backend, str]]:
+    """“all” is every technique of the backend except mixed precision, whose layers only a person can choose."""
+    every = [cell.code for cell in techniques(backend) if Technique.parse(cell.code).mode is not Mode.MIXED]
+    return [(backend, one) for code in codes for one in (every if code == "all" else [code])]
+
+
+def _options(pairs: list[str]) -> dict[str, str]:
+    options = {}
+    for pair in pairs:
+        name, separator, value = pair.partition("=")
+        if not separator or not name or not value:
+            raise InputError(f"The option “{pair}” is not of the form key=value.", "For example: --option per_channel=false.")
+        options[name] = value
+    return options
+
+
+def _guarded(work: Callable[[], None], as_json: bool) -> None:
+    """Turns our errors into the error document and an exit code."""
+    try:
+        work()
+    except QuantScopeError as error:
+        console.show_error(error, as_json)
+        raise typer.Exit(BAD_INPUT if isinstance(error, InputError) else FAILED) from error
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m experiments")
