@@ -16,13 +16,13 @@ check: .venv/.installed-dev
 	$(BIN)/mypy
 
 unit: .venv/.installed-dev
-	$(BIN)/python -m pytest -m "not browser and not adapter"
+	$(BIN)/python -m pytest -m "not browser and not adapter and not matrix"
 
 browser: .venv/.installed-dev
 	$(BIN)/python -m pytest -m browser
 
 matrix: .venv/.installed-dev
-	$(BIN)/python -m pytest -m matrix --override-ini addopts="-q --strict-markers"
+	$(BIN)/python -m pytest -m matrix
 
 bench: .venv/.installed
 	$(BIN)/python -m benchmarks

@@ -63,7 +63,7 @@ def run(
     backend: Annotated[list[str], typer.Option(help="May be repeated.")],
     technique: Annotated[list[str], typer.Option(help="A code, or “all”; may be repeated.")],
     data: Annotated[str | None, typer.Option(help="A dataset, or the path of an .npz with x and optional y.")] = None,
-    calibration_samples: Annotated[int, typer.Option()] = 200,
+    calibration_samples: Annotated[int | None, typer.Option(help="Default: 200, or all there are.")] = None,
     eval_samples: Annotated[int | None, typer.Option(help="Default: the whole test split.")] = None,
     seed: Annotated[int, typer.Option()] = 0,
     threads: Annotated[int, typer.Option()] = 1,

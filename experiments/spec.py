@@ -13,12 +13,14 @@ from enum import StrEnum
 from typing import Any
 
 from models import datasets, zoo
-from quantizers.capabilities import capability, check_options, require, resolve_options
+from models.float_model import ModelInfo
+from quantizers.capabilities import Capability, check_options, require, resolve_options
 from quantizers.errors import BadData, InputError, UnknownName, Unsupported
 from quantizers.schema import Backend, Options, OptionValue, Technique
 
 SCHEMA = 1
-MAX_SAMPLES = 1_000_000
+DEFAULT_CALIBRATION_SAMPLES = 200
+MAX_THREADS = 256
 
 
 class LatencyProtocol(StrEnum):
@@ -31,10 +33,14 @@ class LatencyProtocol(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """The conditions every trial of an experiment shares. `eval_samples` None means the whole test split."""
+    """The conditions every trial of an experiment shares.
+
+    Before planning, `calibration_samples` None means 200 or all there are, and `eval_samples` None the whole test split; a
+    planned trial has the numbers.
+    """
 
     data: str
-    calibration_samples: int = 200
+    calibration_samples: int | None = None
     eval_samples: int | None = None
     seed: int = 0
     threads: int = 1
@@ -42,10 +48,10 @@ class Measurement:
 
     def __post_init__(self) -> None:
         for name, value in (("calibration", self.calibration_samples), ("evaluation", self.eval_samples)):
-            if value is not None and not 1 <= value <= MAX_SAMPLES:
-                raise BadData(f"{value} {name} samples were asked for.", f"Give a number from 1 to {MAX_SAMPLES:,}.")
-        if not 1 <= self.threads <= 256:
-            raise InputError(f"{self.threads} threads were asked for.", "Give a number from 1 to 256.")
+            if value is not None and value < 1:
+                raise BadData(f"{value} {name} samples were asked for.", "Ask for at least 1.")
+        if not 1 <= self.threads <= MAX_THREADS:
+            raise InputError(f"{self.threads} threads were asked for.", f"Give a number from 1 to {MAX_THREADS}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +133,7 @@ def default_data(model_id: str) -> str:
     return model_info(model_id).datasets[0]
 
 
-def model_info(model_id: str) -> zoo.ModelInfo:
+def model_info(model_id: str) -> ModelInfo:
     """The zoo's entry `model_id`.
 
     Raises:
@@ -149,32 +155,71 @@ def plan(spec: ExperimentSpec) -> Plan:
         InputError: unknown names, data that does not fit the model, options that fit no technique, or no technique that
             is possible (then with the first one's reason).
     """
-    info = model_info(spec.model)
-    datasets.check_fits(datasets.load(spec.measurement.data), info)
+    measurement = _resolve(spec.measurement, model_info(spec.model))
     if not spec.techniques:
         raise InputError("No technique was chosen.", "Choose at least one.")
-    wanted = list(dict.fromkeys((backend, Technique.parse(code)) for backend, code in spec.techniques))
-    check_options([capability(*pair) for pair in wanted], spec.options)
     _check_layers(spec)
     trials: list[TrialSpec] = []
     impossible: list[Impossible] = []
-    for backend, technique in wanted:
+    cells: list[Capability] = []
+    for backend, technique in dict.fromkeys((backend, Technique.parse(code)) for backend, code in spec.techniques):
         try:
-            require(backend, technique)
+            cells.append(require(backend, technique))
         except Unsupported as reason:
             impossible.append(Impossible(backend, technique.code, reason))
             continue
         options = resolve_options(backend, technique, spec.options)
-        trials.append(TrialSpec(spec.model, backend, technique.code, spec.measurement, options, spec.keep_float))
+        trials.append(TrialSpec(spec.model, backend, technique.code, measurement, options, spec.keep_float))
     if not trials:
         raise impossible[0].error
+    check_options(cells, spec.options)
     return Plan(tuple(trials), tuple(impossible))
+
+
+def _resolve(measurement: Measurement, model: ModelInfo) -> Measurement:
+    """The measurement with its sample counts filled in, on data that exists, fits the model and is large enough."""
+    sizes = _split_sizes(measurement.data, model)
+    calibration, evaluation = sizes[datasets.Split.CALIBRATION], sizes[datasets.Split.TEST]
+    resolved = replace(
+        measurement,
+        calibration_samples=measurement.calibration_samples or min(DEFAULT_CALIBRATION_SAMPLES, calibration),
+        eval_samples=measurement.eval_samples or evaluation,
+    )
+    for name, asked, there in (
+        ("calibration", resolved.calibration_samples, calibration),
+        ("evaluation", resolved.eval_samples, evaluation),
+    ):
+        if asked is not None and asked > there:
+            raise BadData(f"{asked:,} {name} samples were asked for, but {measurement.data} has {there:,}.", "Ask for fewer.")
+    return resolved
+
+
+def _split_sizes(data: str, model: ModelInfo) -> Mapping[str, int]:
+    """Samples in each split of data that fits `model`; bundled data is not loaded for it, a person's own is."""
+    described = {entry.id: entry for entry in datasets.catalogue()}.get(data)
+    if described is None:
+        loaded = datasets.load(data)
+        for split in loaded.rows:
+            datasets.check_fits(loaded.split(split), model)
+        return loaded.info.splits
+    if described.why_not:
+        raise Unsupported(f"{described.title} cannot be used here: {described.why_not}")
+    if described.shape is not None and described.shape != model.input_shape:
+        raise BadData(
+            f"{described.title} has samples of {_shape(described.shape)}; {model.title} takes {_shape(model.input_shape)}.",
+            f"Data that fits: {', '.join(model.datasets)}.",
+        )
+    return described.splits
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return " × ".join(map(str, shape))
 
 
 def _check_layers(spec: ExperimentSpec) -> None:
     if not spec.keep_float:
         return
-    known = zoo.layer_names(spec.model)
+    known = zoo.load(spec.model).layer_names
     for layer in spec.keep_float:
         if layer not in known:
             raise UnknownName.of(f"layer of {spec.model}", layer, known)

@@ -106,11 +106,14 @@ def capability(backend: Backend, technique: Technique) -> Capability:
     """The cell of `technique` on `backend`.
 
     Raises:
-        UnknownName: the backend has no such technique at all.
+        UnknownName: no backend has such a technique.
+        Unsupported: another backend has it, this one does not.
     """
     cell = CAPABILITIES.get((backend, technique.code))
     if cell is None:
         known = [c.code for c in techniques(backend)]
+        if technique.code in TECHNIQUE_TITLES:
+            raise Unsupported(f"{technique.code} is not offered on {BACKEND_TITLES[backend]}.", f"It has: {', '.join(known)}.")
         raise UnknownName.of(f"technique of {BACKEND_TITLES[backend]}", technique.code, known)
     return cell
 
@@ -119,8 +122,8 @@ def require(backend: Backend, technique: Technique) -> Capability:
     """The cell of `technique` on `backend`, which must be possible.
 
     Raises:
-        UnknownName: the backend has no such technique.
-        Unsupported: it has, and cannot do it; the message is the reason.
+        UnknownName: no backend has such a technique.
+        Unsupported: this backend cannot do it; the message is the reason.
     """
     cell = capability(backend, technique)
     if cell.why_not:
