@@ -1,0 +1,110 @@
+"""A safe reader for people's own .npz files: x, and y where there are labels. Nothing in the file is trusted.
+
+Headers are read before any array is, so that a file which claims more than the limits, or holds Python objects, is refused
+before memory is spent on it.
+"""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from models.float_model import Images
+from models.samples import Dataset, LoadedDataset, Rows, Split, with_digest
+from quantizers.errors import BadData
+
+MAX_BYTES = 1 << 30
+"""Size limit of an .npz file and of all its arrays once unpacked."""
+_CALIBRATION_SHARE = 0.2
+_CALIBRATION_MOST = 500
+_HOW_TO_SAVE = 'Save it with numpy.savez_compressed("data.npz", x=images, y=labels).'
+
+
+def read(path: Path) -> LoadedDataset:
+    """Reads an .npz with x ([N, H, W] or [N, H, W, C]; uint8 pixels or preprocessed floats) and, optionally, y ([N] integers).
+
+    The rows are split by a fixed seed: a fifth, at most 500, for calibration and the rest for testing.
+
+    Raises:
+        BadData: the file cannot be read or its arrays cannot be used.
+    """
+    arrays = _arrays(path)
+    x = _samples(arrays["x"])
+    y = _labels(arrays["y"], len(x)) if "y" in arrays else None
+    order = np.random.default_rng(0).permutation(len(x))
+    first = min(math.ceil(len(x) * _CALIBRATION_SHARE), _CALIBRATION_MOST)
+    rows = {Split.CALIBRATION: np.sort(order[:first]), Split.TEST: np.sort(order[first:])}
+    labels = None if y is None else tuple(str(label) for label in range(int(y.max()) + 1))
+    info = Dataset(str(path), path.name, "Your own samples.", "your own", None, labels, {})
+    return with_digest(info, x, y, {split.value: chosen for split, chosen in rows.items()})
+
+
+def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise BadData(f"{path.name} is larger than {MAX_BYTES >> 20} MiB.", "Save fewer samples, or save them as uint8.")
+        with zipfile.ZipFile(path) as archive:
+            _check_headers(path.name, archive)
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in ("x", "y") if name in file.files}
+    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        raise BadData(f"{path.name} cannot be read as an .npz file: {error}", _HOW_TO_SAVE) from error
+
+
+def _check_headers(name: str, archive: zipfile.ZipFile) -> None:
+    """Refuses what is missing, too large or not numbers, by what the file says of itself."""
+    members = {member.filename: member.file_size for member in archive.infolist()}
+    if "x.npy" not in members:
+        held = ", ".join(sorted(file.removesuffix(".npy") for file in members)) or "nothing"
+        raise BadData(f"{name} has no array called x; it holds {held}.", _HOW_TO_SAVE)
+    total = 0
+    for array in {"x.npy", "y.npy"} & members.keys():
+        with archive.open(array) as stream:
+            version = npy.read_magic(stream)
+            reader = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+            shape, _, dtype = reader(stream)
+        if dtype.hasobject:
+            raise BadData(f"{array.removesuffix('.npy')} holds Python objects.", "Make it an array of numbers of one shape.")
+        total += math.prod(shape) * dtype.itemsize
+    if total > MAX_BYTES:
+        raise BadData(f"{name} unpacks to more than {MAX_BYTES >> 20} MiB.", "Save fewer samples, or save them as uint8.")
+
+
+def _samples(x: NDArray[np.generic]) -> Images:
+    """x as [N, H, W, C], uint8 or finite float32."""
+    if x.ndim not in (3, 4):
+        raise BadData(f"x has {x.ndim} axes.", "It must be [N, H, W] or [N, H, W, C].")
+    if x.size == 0 or len(x) < 2:
+        raise BadData(f"x holds {len(x) if x.size else 0} samples.", "It takes at least 2: one to calibrate with, one to test.")
+    if x.ndim == 3:
+        x = x[..., np.newaxis]
+    if x.dtype == np.uint8:
+        return x.astype(np.uint8, copy=False)
+    if not np.issubdtype(x.dtype, np.floating):
+        raise BadData(f"x is {x.dtype}.", "Save pixels as uint8, or preprocessed values as float32.")
+    with np.errstate(over="ignore"):
+        values = x.astype(np.float32)
+    bad = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    if bad.any():
+        first = int(np.argmax(bad))
+        raise BadData(
+            f"{int(bad.sum())} of {len(x)} samples hold NaN or infinite values; the first is number {first}.",
+            "Remove or repair these samples.",
+        )
+    return values
+
+
+def _labels(y: NDArray[np.generic], n: int) -> Rows:
+    if y.shape != (n,):
+        raise BadData(f"y has shape {y.shape}, but x holds {n} samples.", f"y must hold one class number per sample: [{n}].")
+    if not np.issubdtype(y.dtype, np.integer):
+        raise BadData(f"y is {y.dtype}.", "Save class numbers as integers, starting at 0.")
+    labels = y.astype(np.int64)
+    if labels.min() < 0:
+        raise BadData(f"y holds the negative label {labels.min()}.", "Classes are numbered from 0.")
+    return labels
