@@ -1,0 +1,80 @@
+"""The face of the TFLite backend: quantizing needs TensorFlow, opening an artefact needs only LiteRT.
+
+Both are imported inside the methods, through modules that each need one of them, so that creating the adapter costs nothing
+and a latency trial never pays for TensorFlow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quantizers.adapter import Report, Request
+from quantizers.capabilities import require
+from quantizers.errors import Unsupported
+from quantizers.schema import Backend, Mode, Options, Technique
+
+if TYPE_CHECKING:
+    from models.float_model import FloatModel
+    from quantizers.tflite.model import TFLiteModel
+    from quantizers.tflite.runtime import LiteRTSession
+
+ARTEFACT = "model.tflite"
+_LIBRARIES = ("tensorflow", "keras", "ai-edge-litert")
+
+
+class TFLiteAdapter:
+    """Meets `quantizers.adapter.Adapter`."""
+
+    backend = Backend.TFLITE
+
+    def quantize(self, model: FloatModel, request: Request, report: Report) -> TFLiteModel:
+        """Converts the Keras form of `model` into `request.workdir`.
+
+        The plain float conversion is made as well: its weights, with batch norms folded in, are what the quantized ones are
+        compared with.
+
+        Raises:
+            Unsupported: TFLite has no such technique, or layers are asked to stay in float.
+            BadData: the calibration samples are missing, not finite or of the wrong shape.
+            NothingQuantized: the converter left every layer in float although the technique quantizes.
+            ConversionFailed: the converter refused the model, or the result does not compute.
+        """
+        require(self.backend, request.technique)
+        if request.keep_float:
+            raise Unsupported(
+                "The TFLite converter takes no list of layers to leave in float: it quantizes a whole model.",
+                "Run without keeping layers in float, or use the PyTorch backend.",
+            )
+        from quantizers.tflite import convert, describe
+        from quantizers.tflite.model import TFLiteModel, check
+
+        report(0.0, "Building the Keras model")
+        network = model.keras_model()
+        kernels = convert.kernels(network)
+        samples = convert.check_calibration(request.calibration, network) if request.technique.needs_calibration else None
+        report(0.1, "Converting to float32, the reference")
+        float_file = convert.convert(network, Technique(Mode.FLOAT32), {}, None, report)
+        file = float_file
+        if request.technique.mode is not Mode.FLOAT32:
+            report(0.4, f"Converting to {request.technique.code}")
+            file = convert.convert(network, request.technique, request.options, samples, report)
+        report(0.9, "Reading the converted file")
+        path = request.workdir / ARTEFACT
+        path.write_bytes(file)
+        records = describe.describe(file, float_file, kernels, request.technique)
+        quantized = TFLiteModel(path, records)
+        check(quantized, request.technique)
+        return quantized
+
+    def open(self, artefact: Path, options: Options, threads: int) -> LiteRTSession:  # noqa: ARG002 - nothing to choose here
+        """Loads a .tflite with the default delegate (XNNPACK), ready to be timed. TensorFlow is not imported."""
+        from quantizers.tflite.runtime import LiteRTSession
+
+        return LiteRTSession(artefact, threads)
+
+    def versions(self) -> Mapping[str, str]:
+        """Versions of the converter, of Keras and of the runtime, read without importing them."""
+        return {library: version(library) for library in _LIBRARIES}

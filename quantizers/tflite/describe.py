@@ -1,0 +1,124 @@
+"""What a converted file did to every layer: its operations joined with the model's layer names and float weights.
+
+The file names operations in its own way: Keras appends a number to every layer when it exports ("conv1_1/convolution") and the
+converter joins the names of what it fuses ("bn2_1/batchnorm/mul;dw_1/depthwise"). So a layer is recognised by its weights.
+Folding a batch norm multiplies each output channel by a number, which leaves the direction of the channel's weights as it was:
+the cosine per channel between file and Keras kernel is ±1 for the right layer. Names only decide between equals.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantizers.errors import ConversionFailed
+from quantizers.numerics import dequantize
+from quantizers.schema import Mode, QuantizedLayer, QuantizedTensor, Role, Technique
+from quantizers.tflite.reader import Tensor, WeightedOp, read
+
+DYNAMIC_RANGE_MINIMUM = 1024
+"""Weights of fewer elements stay float in dynamic-range quantization (the converter's `kDefaultMinElementsForWeights`)."""
+_SAME_DIRECTION = 0.9
+_TIE = 1e-3
+Kernels = Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """A layer, and the number of its output tensor in the interpreter."""
+
+    layer: QuantizedLayer
+    output_index: int
+
+
+def describe(file: bytes, float_file: bytes, kernels: Kernels, technique: Technique) -> Sequence[Record]:
+    """The weighted layers of `file` in execution order.
+
+    Args:
+        float_file: the plain float32 conversion of the same model: its weights, batch norms folded in, are the references.
+        kernels: the model's raw kernels by layer name, in the layout of the file.
+
+    Raises:
+        ConversionFailed: an operation matches no layer of the model.
+    """
+    references = {_identify(op, kernels): op for op in read(float_file)}
+    records = []
+    for op in read(file):
+        name = _identify(op, kernels)
+        records.append(Record(_layer(name, op, references[name], technique), op.output.index))
+    return records
+
+
+def _layer(name: str, op: WeightedOp, reference: WeightedOp, technique: Technique) -> QuantizedLayer:
+    quantized = op.weight.dtype != "float32"
+    return QuantizedLayer(
+        name=name,
+        native_name=op.weight.name,
+        op=op.kind,
+        quantized=quantized,
+        why_not=None if quantized else _why_not(op.weight, technique),
+        weight=_tensor(name, Role.WEIGHT, op.weight, reference.weight),
+        bias=None if op.bias is None else _tensor(name, Role.BIAS, op.bias, reference.bias),
+        inputs=(_tensor(name, Role.INPUT, op.input),),
+        output=_tensor(name, Role.OUTPUT, op.output),
+        runs_in=_runs_in(op),
+    )
+
+
+def _tensor(layer: str, role: Role, tensor: Tensor, reference: Tensor | None = None) -> QuantizedTensor:
+    values = None if reference is None else reference.data
+    return QuantizedTensor(tensor.name, layer, role, tensor.dtype, tensor.params(role), tensor.data, values)
+
+
+def _why_not(weight: Tensor, technique: Technique) -> str:
+    if technique.mode is Mode.FLOAT32:
+        return "The float baseline quantizes nothing."
+    size = _values(weight).size
+    if technique.mode is Mode.DYNAMIC and size < DYNAMIC_RANGE_MINIMUM:
+        return f"{size} weights: the converter leaves tensors under {DYNAMIC_RANGE_MINIMUM:,} elements in float."
+    return "The converter left this layer in float."
+
+
+def _runs_in(op: WeightedOp) -> str:
+    """The type of the multiplication, as the types of its two factors tell."""
+    if op.weight.dtype in ("float32", "float16"):
+        return "float32"
+    if op.input.dtype == "float32":
+        return f"hybrid {op.weight.dtype}"
+    return "int16x8" if op.input.dtype == "int16" else op.weight.dtype
+
+
+def _identify(op: WeightedOp, kernels: Kernels) -> str:
+    """The name of the layer whose weights the operation holds."""
+    weight = _values(op.weight)
+    alike = {name: _alike(weight, kernel, op.channel_axis) for name, kernel in kernels.items() if kernel.shape == weight.shape}
+    best = max(alike.values(), default=0.0)
+    written = {re.sub(r"_\d+$", "", part) for part in re.split(r"[/;]", op.weight.name)}
+    chosen = max(alike, key=lambda name: (alike[name] > best - _TIE, name in written), default="")
+    if best < _SAME_DIRECTION and chosen not in written:
+        raise ConversionFailed(f"The operation “{op.weight.name}” of the converted file holds the weights of no layer.")
+    return chosen
+
+
+def _values(weight: Tensor) -> NDArray[Any]:
+    """The real numbers of a constant weight."""
+    assert weight.data is not None
+    params = weight.params(Role.WEIGHT)
+    return weight.data if params is None else dequantize(weight.data, params)
+
+
+def _alike(weight: NDArray[Any], kernel: NDArray[np.float32], channel_axis: int) -> float:
+    """|cosine| of each output channel, averaged by the energy of the channel; 0 to 1."""
+    ours, theirs = (
+        np.moveaxis(x, channel_axis, 0).reshape(x.shape[channel_axis], -1).astype(np.float64) for x in (weight, kernel)
+    )
+    norms, other = np.linalg.norm(ours, axis=1), np.linalg.norm(theirs, axis=1)
+    dots = np.abs((ours * theirs).sum(axis=1))
+    energy = float((norms**2).sum())
+    # |cos|·‖w‖² = |w·k|·‖w‖/‖k‖; a channel of zeros weighs nothing.
+    return float((dots * norms / np.where(other > 0, other, 1.0)).sum() / energy) if energy > 0 else 0.0

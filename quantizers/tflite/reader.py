@@ -1,0 +1,109 @@
+"""Reads a .tflite as the flatbuffer it is: its weighted operations in execution order, with every tensor's type and parameters.
+
+The file is the authority, not the interpreter, which has no public list of operations and unpacks int4 to int8. Ranges follow
+the TFLite 8-bit quantization specification: weights are restricted to [−127, 127], activations and biases use their whole type.
+
+Source: https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/quantization_spec
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
+
+from quantizers.numerics import integer_range
+from quantizers.schema import QuantParams, Role
+
+_TENSOR_TYPES = {code: name.lower() for name, code in vars(schema.TensorType).items() if not name.startswith("_")}
+_OPERATORS = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+_CHANNEL_AXIS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """One tensor of the file.
+
+    Attributes:
+        index: its number in the main subgraph, the same in the interpreter.
+        dtype: as stored, such as "int8" or "float16".
+        scale: None where the tensor has no quantization parameters.
+        axis: the dimension the scales run along; None with a single scale.
+        data: the stored values of a constant; None for what is computed.
+    """
+
+    index: int
+    name: str
+    dtype: str
+    scale: NDArray[np.float32] | None
+    zero_point: NDArray[np.int64] | None
+    axis: int | None
+    data: NDArray[Any] | None
+
+    def params(self, role: Role) -> QuantParams | None:
+        """The parameters, with the range the specification gives to a tensor of this role; None for a float tensor."""
+        if self.scale is None or self.zero_point is None:
+            return None
+        info = np.iinfo(self.dtype)
+        qmin, qmax = integer_range(info.bits, signed=info.min < 0, narrow=role is Role.WEIGHT)
+        return QuantParams(self.scale.astype(np.float64), self.zero_point, qmin, qmax, self.dtype, self.axis)
+
+
+@dataclass(frozen=True, eq=False)
+class WeightedOp:
+    """A convolution or a dense operation. Float16 constants are given as stored, without the DEQUANTIZE that follows them."""
+
+    kind: str
+    input: Tensor
+    weight: Tensor
+    bias: Tensor | None
+    output: Tensor
+
+    @property
+    def channel_axis(self) -> int:
+        """The dimension of the weight that counts output channels."""
+        return _CHANNEL_AXIS[self.kind]
+
+
+def read(file: bytes) -> Sequence[WeightedOp]:
+    """The weighted operations of a .tflite, in the order they run."""
+    model = schema.ModelT.InitFromPackedBuf(file, 0)
+    graph = model.subgraphs[0]
+    kinds = [_OPERATORS[model.operatorCodes[op.opcodeIndex].builtinCode] for op in graph.operators]
+    stored_as = {
+        int(op.outputs[0]): int(op.inputs[0]) for op, kind in zip(graph.operators, kinds, strict=True) if kind == "DEQUANTIZE"
+    }
+
+    def constant(index: int) -> Tensor:
+        return _tensor(model, graph, stored_as.get(index, index))
+
+    found = []
+    for op, kind in zip(graph.operators, kinds, strict=True):
+        if kind not in _CHANNEL_AXIS:
+            continue
+        source, weight, *rest = (int(index) for index in op.inputs)
+        bias = constant(rest[0]) if rest and rest[0] >= 0 else None
+        output = _tensor(model, graph, int(op.outputs[0]))
+        found.append(WeightedOp(kind, _tensor(model, graph, source), constant(weight), bias, output))
+    return found
+
+
+def _tensor(model: Any, graph: Any, index: int) -> Tensor:
+    raw = graph.tensors[index]
+    dtype = _TENSOR_TYPES[raw.type]
+    quantization = raw.quantization
+    quantized = quantization is not None and quantization.scale is not None and len(quantization.scale) > 0
+    content = model.buffers[raw.buffer].data
+    return Tensor(
+        index=index,
+        name=raw.name.decode(),
+        dtype=dtype,
+        scale=np.array(quantization.scale, np.float32) if quantized else None,
+        zero_point=np.array(quantization.zeroPoint, np.int64) if quantized else None,
+        axis=int(quantization.quantizedDimension) if quantized and len(quantization.scale) > 1 else None,
+        data=None if content is None else np.frombuffer(bytes(content), dtype).reshape(raw.shape),
+    )

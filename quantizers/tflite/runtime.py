@@ -1,0 +1,81 @@
+"""Inference with LiteRT: the one way predictions, activations and latency are run, so that they are of the same computation."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+from numpy.typing import NDArray
+
+from quantizers.adapter import Batch
+from quantizers.numerics import dequantize, integer_range, quantize
+from quantizers.schema import QuantParams
+
+
+class LiteRTSession:
+    """A loaded .tflite with the default delegate, XNNPACK; meets `quantizers.adapter.Session`.
+
+    With `every_tensor` the values between the operations can be read after a run: the delegate then keeps them, and computes
+    the same bits as without (tested), at the cost of memory.
+    """
+
+    def __init__(self, artefact: Path, threads: int = 1, *, every_tensor: bool = False) -> None:
+        with warnings.catch_warnings():
+            # Warns of the memory that keeping every tensor takes, each time it is asked for.
+            warnings.filterwarnings(
+                "ignore", message="Warning: Enabling `experimental_preserve_all_tensors`", category=UserWarning
+            )
+            self._interpreter = Interpreter(
+                model_path=str(artefact), num_threads=threads, experimental_preserve_all_tensors=every_tensor
+            )
+        self._interpreter.allocate_tensors()
+        self._input = self._interpreter.get_input_details()[0]
+        self._output = self._interpreter.get_output_details()[0]
+        self._shape = tuple(self._input["shape"])
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape that the input has now, batch first; 1 sample after loading."""
+        return self._shape
+
+    def prepare(self, batch: Batch) -> NDArray[Any]:
+        """`batch` in the model's input type; the interpreter is resized to its number of samples."""
+        if batch.shape != self._shape:
+            self._interpreter.resize_tensor_input(self._input["index"], batch.shape)
+            self._interpreter.allocate_tensors()
+            self._shape = batch.shape
+        params = _params(self._input)
+        return batch.astype(np.float32) if params is None else quantize(batch, params).astype(params.dtype)
+
+    def run(self, prepared: NDArray[Any]) -> NDArray[Any]:
+        """One inference; the output as the model gives it, in its own type."""
+        self._interpreter.set_tensor(self._input["index"], prepared)
+        self._interpreter.invoke()
+        return self.tensor(self._output["index"])
+
+    def tensor(self, index: int) -> NDArray[Any]:
+        """A copy of a tensor's values after a run."""
+        values: NDArray[Any] = self._interpreter.get_tensor(index)
+        return values
+
+    def logits(self, output: NDArray[Any]) -> Batch:
+        """What `run` gave, as float32."""
+        return to_float(output, _params(self._output))
+
+
+def to_float(values: NDArray[Any], params: QuantParams | None) -> Batch:
+    """The real numbers of a tensor as float32; without parameters it is float already."""
+    return (values if params is None else dequantize(values, params)).astype(np.float32)
+
+
+def _params(details: dict[str, Any]) -> QuantParams | None:
+    """Parameters of the model's input or output, None when it is float."""
+    dtype = np.dtype(details["dtype"])
+    if dtype.kind == "f":
+        return None
+    scale, zero_point = details["quantization"]
+    qmin, qmax = integer_range(dtype.itemsize * 8, signed=dtype.kind == "i")
+    return QuantParams(np.array([scale]), np.array([zero_point]), qmin, qmax, dtype.name)
