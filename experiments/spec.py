@@ -14,7 +14,7 @@ from typing import Any
 
 from models import datasets, zoo
 from models.float_model import ModelInfo
-from quantizers.capabilities import Capability, check_options, require, resolve_options
+from quantizers.capabilities import Capability, check_options, require, require_keep_float, resolve_options
 from quantizers.errors import BadData, InputError, UnknownName, Unsupported
 from quantizers.schema import Backend, Options, OptionValue, Technique
 
@@ -165,6 +165,8 @@ def plan(spec: ExperimentSpec) -> Plan:
     for backend, technique in dict.fromkeys((backend, Technique.parse(code)) for backend, code in spec.techniques):
         try:
             cells.append(require(backend, technique))
+            if spec.keep_float:
+                require_keep_float(backend)
         except Unsupported as reason:
             impossible.append(Impossible(backend, technique.code, reason))
             continue

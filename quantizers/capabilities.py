@@ -83,6 +83,9 @@ _TABLE: tuple[Capability, ...] = (
     ),
 )
 CAPABILITIES: Mapping[tuple[Backend, str], Capability] = {(cell.backend, cell.code): cell for cell in _TABLE}
+NO_KEEP_FLOAT: Mapping[Backend, str] = {
+    Backend.TFLITE: "its converter takes no list of layers; it quantizes a whole model.",
+}
 BACKENDS: tuple[Backend, ...] = tuple(dict.fromkeys(cell.backend for cell in _TABLE))
 
 
@@ -129,6 +132,16 @@ def require(backend: Backend, technique: Technique) -> Capability:
     if cell.why_not:
         raise Unsupported(f"{cell.title} is impossible on {BACKEND_TITLES[backend]}: {cell.why_not}")
     return cell
+
+
+def require_keep_float(backend: Backend) -> None:
+    """Makes sure that `backend` can leave single layers in float.
+
+    Raises:
+        Unsupported: it quantizes a whole model.
+    """
+    if backend in NO_KEEP_FLOAT:
+        raise Unsupported(f"{BACKEND_TITLES[backend]} cannot keep layers float: {NO_KEEP_FLOAT[backend]}")
 
 
 def resolve_options(backend: Backend, technique: Technique, given: Mapping[str, str | OptionValue]) -> Options:

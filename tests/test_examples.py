@@ -1,0 +1,114 @@
+"""The bundled examples say the truth: their size and accuracy are recomputed here from the artefact, by plain loops."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from experiments.examples import MODELS, README, TABLE_END, TABLE_START, folder_name, with_table
+from experiments.library import EXAMPLES, Library
+from experiments.store.store import Store
+from models import datasets, zoo
+from quantizers.capabilities import BACKENDS, techniques
+
+RUNS = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(EXAMPLES.glob("*/run.json"))]
+CHUNK = 500
+
+
+def artefact(run: dict[str, Any]) -> Path:
+    return EXAMPLES / folder_name(run) / run["artefact"]["path"]
+
+
+@pytest.fixture(scope="module")
+def samples() -> dict[tuple[str, str], tuple[NDArray[np.float32], NDArray[np.int64]]]:
+    """Test images as each model sees them, and their labels."""
+    found = {}
+    for model, data in {(run["model"], run["provenance"]["dataset"]["id"]) for run in RUNS}:
+        test = datasets.load(data).split("test")
+        assert test.y is not None
+        found[model, data] = zoo.load(model).info.preprocess(test.x), test.y
+    return found
+
+
+def test_every_possible_technique_of_every_example_model_is_bundled() -> None:
+    wanted = {
+        f"{model}--{backend}--{cell.code}"
+        for model in MODELS
+        for backend in BACKENDS
+        for cell in techniques(backend)
+        if cell.available
+    }
+    assert {folder_name(run) for run in RUNS} == wanted
+
+
+@pytest.mark.parametrize("run", RUNS, ids=folder_name)
+def test_size_is_that_of_the_artefact(run: dict[str, Any]) -> None:
+    content = artefact(run).read_bytes()
+    assert run["size"]["bytes"] == len(content)
+    assert run["artefact"]["sha256"] == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.adapter
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning:torch")
+@pytest.mark.parametrize("run", RUNS, ids=folder_name)
+def test_accuracy_is_what_a_plain_loop_finds(run: dict[str, Any], samples: dict[tuple[str, str], Any]) -> None:
+    x, y = samples[run["model"], run["provenance"]["dataset"]["id"]]
+    assert run["quality"]["n"] == len(y)
+    predicted = {"tflite": tflite_classes, "pytorch": pytorch_classes}[run["backend"]](artefact(run), x)
+    assert run["quality"]["top1"] == pytest.approx(float((predicted == y).mean()), abs=1e-12)
+
+
+def test_the_readme_shows_these_runs() -> None:
+    readme = README.read_text(encoding="utf-8")
+    table = readme[readme.index(TABLE_START) : readme.index(TABLE_END)]
+    assert len(re.findall(r"^\| (?!model|-)", table, re.MULTILINE)) == len(RUNS)
+    rows = {tuple(line.split(" | ")[:3]): line for line in table.splitlines()}
+    for line in with_table(readme, RUNS).splitlines():
+        if line.startswith("| ") and "`" in line:
+            assert rows[tuple(line.split(" | ")[:3])] == line
+
+
+def test_the_library_reads_examples_as_it_reads_runs(tmp_path: Path) -> None:
+    library = Library(Store(tmp_path))
+    listed = library.examples()
+    assert len(listed) == len(RUNS)
+    run = library.run(listed[0]["run_id"])
+    assert run["layers"]
+    assert library.file(run["run_id"], "artefact").is_file()
+    assert set(library.details(run["run_id"]))
+
+
+def tflite_classes(path: Path, x: NDArray[np.float32]) -> NDArray[np.int64]:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(path))
+    taken, given = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    interpreter.resize_tensor_input(taken["index"], (CHUNK, *x.shape[1:]))
+    interpreter.allocate_tensors()
+    scale, zero_point = taken["quantization"]
+    found = []
+    for start in range(0, len(x), CHUNK):
+        batch = x[start : start + CHUNK]
+        if taken["dtype"] != np.float32:
+            limits = np.iinfo(taken["dtype"])
+            batch = np.clip(np.round(batch / np.float32(scale)) + zero_point, limits.min, limits.max).astype(taken["dtype"])
+        interpreter.set_tensor(taken["index"], batch)
+        interpreter.invoke()
+        found.append(interpreter.get_tensor(given["index"]).argmax(axis=1))
+    return np.concatenate(found)
+
+
+def pytorch_classes(path: Path, x: NDArray[np.float32]) -> NDArray[np.int64]:
+    import torch
+    import torchao.quantization.pt2e.quantize_pt2e  # noqa: F401  registers the operators that quantized graphs call
+
+    module = torch.export.load(path).module()
+    channels_first = torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
+    with torch.no_grad():
+        logits = [module(channels_first[start : start + CHUNK]) for start in range(0, len(x), CHUNK)]
+    return torch.cat(logits).argmax(dim=1).numpy()
