@@ -52,7 +52,7 @@ def load(data: str) -> LoadedDataset:
     known = {info.id: info for info in catalogue()}
     if data not in known:
         if "/" in data or data.endswith((".npz", ".npy")):
-            return own_data.read(Path(data))
+            return own_data.read(Path(data).expanduser())
         raise UnknownName.of("dataset", data, known)
     info = known[data]
     if info.why_not:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from models.architecture import (
     INPUT,
-    VALID,
     Add,
     Architecture,
     BatchNorm,

@@ -1,4 +1,4 @@
-"""The Keras form of an architecture: a functional model, channels last, with the same names. Imported lazily, because of TensorFlow."""
+"""The Keras form of an architecture: a functional model, channels last, same names. Imported lazily, because of TensorFlow."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from models.samples import Dataset, LoadedDataset, Rows, Split, with_digest
 from quantizers.errors import BadData
 
 MAX_BYTES = 1 << 30
-"""Size limit of an .npz file and of all its arrays once unpacked."""
+"""Size limit of an .npz file and of its arrays once unpacked."""
 _CALIBRATION_SHARE = 0.2
 _CALIBRATION_MOST = 500
 _HOW_TO_SAVE = 'Save it with numpy.savez_compressed("data.npz", x=images, y=labels).'
@@ -39,40 +39,46 @@ def read(path: Path) -> LoadedDataset:
     order = np.random.default_rng(0).permutation(len(x))
     first = min(math.ceil(len(x) * _CALIBRATION_SHARE), _CALIBRATION_MOST)
     rows = {Split.CALIBRATION: np.sort(order[:first]), Split.TEST: np.sort(order[first:])}
-    labels = None if y is None else tuple(str(label) for label in range(int(y.max()) + 1))
-    info = Dataset(str(path), path.name, "Your own samples.", "your own", None, labels, {})
+    info = Dataset(str(path), path.name, "Your own samples.", "your own", shape=None, labels=None, splits={})
     return with_digest(info, x, y, {split.value: chosen for split, chosen in rows.items()})
 
 
 def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
+    """The arrays x and, if there is one, y, as they are."""
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise BadData(f"{path.name} is larger than {MAX_BYTES >> 20} MiB.", "Save fewer samples, or save them as uint8.")
+            raise _too_large(path)
         with zipfile.ZipFile(path) as archive:
-            _check_headers(path.name, archive)
+            members = {f"{name}.npy" for name in ("x", "y")} & set(archive.namelist())
+            _check_headers(path, archive, members)
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in ("x", "y") if name in file.files}
-    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+            return {member.removesuffix(".npy"): file[member] for member in members}
+    except BadData:
+        raise
+    except Exception as error:  # a broken file makes zipfile, zlib and numpy raise whatever they like
         raise BadData(f"{path.name} cannot be read as an .npz file: {error}", _HOW_TO_SAVE) from error
 
 
-def _check_headers(name: str, archive: zipfile.ZipFile) -> None:
+def _check_headers(path: Path, archive: zipfile.ZipFile, members: set[str]) -> None:
     """Refuses what is missing, too large or not numbers, by what the file says of itself."""
-    members = {member.filename: member.file_size for member in archive.infolist()}
     if "x.npy" not in members:
-        held = ", ".join(sorted(file.removesuffix(".npy") for file in members)) or "nothing"
-        raise BadData(f"{name} has no array called x; it holds {held}.", _HOW_TO_SAVE)
+        held = ", ".join(sorted(name.removesuffix(".npy") for name in archive.namelist())) or "nothing"
+        raise BadData(f"{path.name} has no array called x; it holds {held}.", _HOW_TO_SAVE)
     total = 0
-    for array in {"x.npy", "y.npy"} & members.keys():
-        with archive.open(array) as stream:
+    for member in members:
+        with archive.open(member) as stream:
             version = npy.read_magic(stream)
-            reader = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-            shape, _, dtype = reader(stream)
+            header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+            shape, _, dtype = header(stream)
         if dtype.hasobject:
-            raise BadData(f"{array.removesuffix('.npy')} holds Python objects.", "Make it an array of numbers of one shape.")
+            raise BadData(f"{member.removesuffix('.npy')} holds Python objects.", "Make it an array of numbers of one shape.")
         total += math.prod(shape) * dtype.itemsize
     if total > MAX_BYTES:
-        raise BadData(f"{name} unpacks to more than {MAX_BYTES >> 20} MiB.", "Save fewer samples, or save them as uint8.")
+        raise _too_large(path)
+
+
+def _too_large(path: Path) -> BadData:
+    return BadData(f"{path.name} holds more than {MAX_BYTES >> 20} MiB.", "Save fewer samples, or save them as uint8.")
 
 
 def _samples(x: NDArray[np.generic]) -> Images:

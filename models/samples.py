@@ -32,7 +32,7 @@ class Dataset:
 
     Attributes:
         shape: (H, W, C) of one sample; None when only loading tells.
-        labels: names of the classes; None when the samples have no labels.
+        labels: names of the classes; None when there are no labels, or no names for them.
         splits: number of samples of each split.
         digest: `content_digest`; None when it depends on installed packages or a file and only loading tells.
         why_not: why it cannot be loaded here; None when it can.

@@ -82,12 +82,10 @@ def accuracy(module: TorchForm, x: Tensor, y: Tensor, batch: int = 500) -> float
     """Top-1 accuracy, 0 to 1."""
     import torch
 
+    starts = range(0, len(x), batch)
     with torch.inference_mode():
-        right = sum(
-            int((module(images).argmax(1) == labels).sum())
-            for images, labels in zip(x.split(batch), y.split(batch), strict=True)
-        )
-    return right / len(y)
+        right = [int((module(x[i : i + batch]).argmax(1) == y[i : i + batch]).sum()) for i in starts]
+    return sum(right) / len(y)
 
 
 def _tensors(model_id: str, samples: Samples) -> tuple[Tensor, Tensor]:
@@ -107,9 +105,12 @@ def _fit(module: TorchForm, recipe: Recipe, x: Tensor, y: Tensor) -> None:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.rate, epochs=recipe.epochs, steps_per_epoch=steps)
     module.train()
     for _ in range(recipe.epochs):
-        for rows in torch.randperm(len(x)).split(recipe.batch):
+        order = torch.randperm(len(x))
+        for start in range(0, len(x), recipe.batch):
+            rows = order[start : start + recipe.batch]
+            loss: Any = torch.nn.functional.cross_entropy(module(_augmented(x[rows], recipe)), y[rows])
             optimizer.zero_grad()
-            torch.nn.functional.cross_entropy(module(_augmented(x[rows], recipe)), y[rows]).backward()
+            loss.backward()
             optimizer.step()
             schedule.step()
 
