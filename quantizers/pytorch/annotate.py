@@ -1,0 +1,118 @@
+"""Where numbers become integers: a PT2E quantizer that annotates by aten operation, so no module class can slip through.
+
+Besides the layers it annotates what lies between them where the values do not change: a maximum pool, a flatten or zero
+padding in front of a quantized layer shares the grid of its input, which lets the layer before it write integers; of a
+residual addition it annotates the shortcut, as oneDNN's fused convolution-and-add reads it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.fx import Graph, GraphModule, Node
+from torchao.quantization.pt2e import HistogramObserver, MinMaxObserver, PerChannelMinMaxObserver, PlaceholderObserver
+from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, QuantizationSpec, Quantizer, SharedQuantizationSpec
+
+from quantizers.pytorch.graph import DENSE, aten, layer_name, layers
+from quantizers.schema import Mode, Technique
+
+KEPT_BY_CHOICE = "kept float by choice"
+DENSE_ONLY = "PyTorch has no int8 convolution that measures its input's range while running: only dense layers can be dynamic"
+NOT_A_PARAMETER = "the weight is computed while running, so it cannot be stored as integers"
+
+_OBSERVERS = {"histogram": HistogramObserver, "minmax": MinMaxObserver}
+_SAME_VALUES = frozenset(
+    {
+        aten.max_pool2d.default,
+        aten.flatten.using_ints,
+        aten.view.default,
+        aten.reshape.default,
+        aten.permute.default,
+        aten.pad.default,
+        aten.constant_pad_nd.default,
+    }
+)
+"""Operations whose output holds values of their input (or padding zeros) only."""
+_ANNOTATION = "quantization_annotation"
+
+
+class LayerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has no types
+    """Weights int8 symmetric in −127…127; activations uint8 affine, which is what x86 oneDNN kernels fuse."""
+
+    def __init__(self, technique: Technique, *, per_channel: bool, observer: str, keep_float: tuple[str, ...]) -> None:
+        super().__init__()
+        self._mode = technique.mode
+        self._per_channel = per_channel
+        self._observer = _OBSERVERS[observer]
+        self._keep_float = keep_float
+        self.reasons: dict[str, str | None] = {}
+        """Why a layer stays in float, or None when it is quantized, by layer name; filled by `annotate`."""
+
+    def _why_not(self, layer: Node) -> str | None:
+        if self._mode is Mode.FLOAT32:
+            return "the float baseline quantizes nothing"
+        if layer_name(layer) in self._keep_float:
+            return KEPT_BY_CHOICE
+        if self._mode is Mode.DYNAMIC and layer.target not in DENSE:
+            return DENSE_ONLY
+        weight = layer.args[1]
+        return None if isinstance(weight, Node) and weight.op == "get_attr" else NOT_A_PARAMETER
+
+    def annotate(self, model: GraphModule) -> GraphModule:
+        for layer in layers(model.graph):
+            self.reasons[layer_name(layer)] = reason = self._why_not(layer)
+            if reason is None:
+                source, weight = layer.args[:2]
+                inputs = {} if self._mode is Mode.WEIGHT_ONLY else {source: self._activation()}
+                layer.meta[_ANNOTATION] = QuantizationAnnotation({**inputs, weight: self._weight()}, _annotated=True)
+        if self._mode is Mode.STATIC:
+            self._annotate_additions(model.graph)
+            self._annotate_same_values(model.graph)
+        return model
+
+    def validate(self, model: GraphModule) -> None:
+        """Nothing to check: every annotation above is one that torchao converts."""
+
+    def _annotate_additions(self, graph: Graph) -> None:
+        """Of `convolution + shortcut` the shortcut; where both are convolutions, the later one does the adding."""
+        order = {node: place for place, node in enumerate(graph.nodes)}
+        for add in graph.nodes:
+            sources = [source for source in add.args[:2] if isinstance(source, Node)]
+            if add.target is not aten.add.Tensor or len(set(sources)) != 2:
+                continue
+            shortcut, convolution = sorted(sources, key=order.__getitem__)
+            if convolution.target is aten.conv2d.default and _ANNOTATION in convolution.meta and len(convolution.users) == 1:
+                add.meta[_ANNOTATION] = QuantizationAnnotation({shortcut: self._activation()}, _annotated=True)
+
+    def _annotate_same_values(self, graph: Graph) -> None:
+        for node in reversed(graph.nodes):
+            users = list(node.users)
+            if node.target in _SAME_VALUES and users and all(self._reads_integers(user, node) for user in users):
+                source = node.args[0]
+                node.meta[_ANNOTATION] = QuantizationAnnotation(
+                    {source: self._activation()}, SharedQuantizationSpec((source, node)), _annotated=True
+                )
+
+    def _reads_integers(self, user: Node, source: Node) -> bool:
+        annotation = user.meta.get(_ANNOTATION)
+        return annotation is not None and source in annotation.input_qspec_map
+
+    def _activation(self) -> QuantizationSpec:
+        dynamic = self._mode is Mode.DYNAMIC
+        return QuantizationSpec(
+            dtype=torch.uint8,
+            quant_min=0,
+            quant_max=255,
+            qscheme=torch.per_tensor_affine,
+            is_dynamic=dynamic,
+            observer_or_fake_quant_ctr=PlaceholderObserver if dynamic else self._observer,
+        )
+
+    def _weight(self) -> QuantizationSpec:
+        return QuantizationSpec(
+            dtype=torch.int8,
+            quant_min=-127,
+            quant_max=127,
+            qscheme=torch.per_channel_symmetric if self._per_channel else torch.per_tensor_symmetric,
+            ch_axis=0 if self._per_channel else None,
+            observer_or_fake_quant_ctr=PerChannelMinMaxObserver if self._per_channel else MinMaxObserver,
+        )

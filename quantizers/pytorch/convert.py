@@ -1,0 +1,184 @@
+"""Float model → `.pt2`: export, fold batch norms, insert observers, calibrate, convert, drop what is left of the float weights.
+
+The batch norms of a float32 artefact are folded when it is to be lowered, because a folded graph is what any optimizing
+runtime ships, and because its layers are then the ones the quantized artefacts have. With `lowered` false they stay: that
+artefact is the module as a person calls it, operation by operation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch.export import Dim, ExportedProgram
+from torch.fx import GraphModule
+from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+from quantizers.adapter import Batch, Report, Request
+from quantizers.errors import BadData, ConversionFailed, NothingQuantized, QuantScopeError, UnknownName
+from quantizers.pytorch.annotate import LayerQuantizer
+from quantizers.pytorch.describe import describe
+from quantizers.pytorch.graph import array, layer_name, layers
+from quantizers.pytorch.lowering import int8_layers
+from quantizers.pytorch.model import TorchModel, load_program, to_tensor
+from quantizers.schema import Execution, Mode
+
+if TYPE_CHECKING:
+    from models.float_model import FloatModel
+
+ARTEFACT = "model.pt2"
+_CALIBRATION_BATCH = 32
+_PROBE = 8
+_TRACES = ("stack_trace", "from_node", "torch_fn")
+"""Node metadata that says where a program was traced: paths of this machine, and half of a small file."""
+
+
+def quantize(model: FloatModel, request: Request, report: Report) -> TorchModel:
+    """Converts `model` and leaves the artefact in `request.workdir`; see `Adapter.quantize`."""
+    shape = model.info.input_shape
+    calibration = _calibration(request, shape)
+    sample = to_tensor(np.zeros((2, *shape), np.float32))
+    path = request.workdir / ARTEFACT
+    with _refusals():
+        report(0.0, "exporting the model")
+        exported = _export(model.torch_module(), sample)
+        if request.technique.mode is Mode.FLOAT32:
+            return _float32(exported, request, sample, path)
+        report(0.2, "inserting observers")
+        quantizer = _quantizer(request)
+        prepared = prepare_pt2e(exported.module(), quantizer)
+        _check_choice(request, quantizer.reasons)
+        references = _weights(prepared)
+        for done, batch in _batches(calibration if calibration is not None else sample):
+            report(0.3 + 0.3 * done, "calibrating")
+            with torch.no_grad():
+                prepared(batch)
+        report(0.6, "converting")
+        _save(_strip(convert_pt2e(prepared)), sample, path)
+        program = load_program(path)
+    report(0.8, "looking for int8 kernels on this machine")
+    probe = calibration[:_PROBE] if calibration is not None else _noise(request.seed, sample)
+    fused, why = int8_layers(program, probe)
+    execution = Execution.SIMULATED if why else Execution.NATIVE
+    return TorchModel(path, execution, why, program, program, describe(program, references, quantizer.reasons, fused))
+
+
+def _float32(exported: ExportedProgram, request: Request, sample: torch.Tensor, path: Path) -> TorchModel:
+    quantizer = _quantizer(request)
+    folded = _strip(prepare_pt2e(exported.module(), quantizer))
+    _save(folded if request.options.get("lowered", True) else exported.module(), sample, path)
+    program = load_program(path)
+    described = describe(program, _weights(program), quantizer.reasons, frozenset())
+    return TorchModel(path, Execution.NATIVE, None, program, folded, described)
+
+
+def _quantizer(request: Request) -> LayerQuantizer:
+    return LayerQuantizer(
+        request.technique,
+        per_channel=bool(request.options.get("per_channel", True)),
+        observer=str(request.options.get("observer", "histogram")),
+        keep_float=request.keep_float,
+    )
+
+
+def _export(module: torch.nn.Module, sample: torch.Tensor) -> ExportedProgram:
+    """The module as a graph of aten operations, for any batch size."""
+    with torch.no_grad():
+        return torch.export.export(module, (sample,), dynamic_shapes=({0: Dim("batch", min=1)},))
+
+
+def _save(program: GraphModule, sample: torch.Tensor, path: Path) -> None:
+    exported = _export(program, sample)
+    for node in exported.graph.nodes:
+        for key in _TRACES:
+            node.meta.pop(key, None)
+    exported.example_inputs = None  # a batch of images beside the weights, which only documents the signature
+    torch.export.save(exported, path)
+
+
+def _strip(program: GraphModule) -> GraphModule:
+    """Deletes parameters that no operation reads: conversion leaves the float weights beside the integer ones."""
+    used = {node.target for node in program.graph.nodes if node.op == "get_attr"}
+    tensors = [*program.named_parameters(remove_duplicate=False), *program.named_buffers(remove_duplicate=False)]
+    for name, _ in tensors:
+        if name not in used:
+            owner, _, attribute = name.rpartition(".")
+            delattr(program.get_submodule(owner), attribute)
+    program.delete_all_unused_submodules()
+    return program
+
+
+def _weights(program: GraphModule) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+    """Float weights by layer name; in a prepared program an observer stands between the weight and its layer."""
+    found = {}
+    for layer in layers(program.graph):
+        weight = layer.args[1]
+        while isinstance(weight, torch.fx.Node) and weight.op == "call_module":
+            weight = weight.args[0]
+        if isinstance(weight, torch.fx.Node) and weight.op == "get_attr":
+            found[layer_name(layer)] = array(program, weight)
+    return found
+
+
+def _calibration(request: Request, shape: tuple[int, ...]) -> torch.Tensor | None:
+    """The calibration samples of a technique that needs them; None for the others.
+
+    Raises:
+        BadData: they are missing, empty, not finite, or of another shape than the model's input.
+    """
+    if not request.technique.needs_calibration:
+        return None
+    samples: Batch | None = request.calibration
+    if samples is None or len(samples) == 0:
+        raise BadData("There are no calibration samples.", "Give at least one; 100 to 500 are usual.")
+    if samples.shape[1:] != tuple(shape):
+        raise BadData(f"Calibration samples have shape {samples.shape[1:]}; the model takes {tuple(shape)}.")
+    if not np.isfinite(samples).all():
+        raise BadData("The calibration samples hold NaN or infinity.", "Look at the preprocessing, or leave those samples out.")
+    return to_tensor(samples)
+
+
+def _check_choice(request: Request, reasons: dict[str, str | None]) -> None:
+    for name in request.keep_float:
+        if name not in reasons:
+            raise UnknownName.of("layer", name, reasons)
+    if None not in reasons.values():
+        why = (
+            "; ".join(dict.fromkeys(str(reason) for reason in reasons.values()))
+            or "the model has no convolution or dense layer"
+        )
+        raise NothingQuantized(
+            f"{request.technique.code} quantized no layer: {why}.", "Choose another technique for this model."
+        )
+
+
+def _batches(samples: torch.Tensor) -> Iterator[tuple[float, torch.Tensor]]:
+    """Pairs of the fraction done and the next minibatch.
+
+    Without calibration data this is one batch of zeros: the observers of weights look when the program runs, and without
+    a run they would answer scale 1 with no more than a warning.
+    """
+    for start in range(0, len(samples), _CALIBRATION_BATCH):
+        yield start / len(samples), samples[start : start + _CALIBRATION_BATCH]
+
+
+def _noise(seed: int, sample: torch.Tensor) -> torch.Tensor:
+    return torch.rand((_PROBE, *sample.shape[1:]), generator=torch.Generator().manual_seed(seed))
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Turns whatever PyTorch raises on a model it cannot convert into `ConversionFailed`."""
+    try:
+        yield
+    except QuantScopeError:
+        raise
+    except Exception as error:
+        first = str(error).strip().split("\n")[0]
+        raise ConversionFailed(
+            f"PyTorch refused the model: {type(error).__name__}: {first}", "The run's log has the whole message."
+        ) from error

@@ -1,0 +1,105 @@
+"""The layers of an artefact, read from its graph: every code, scale and zero point is the stored one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.fx import GraphModule, Node
+
+from quantizers.pytorch.graph import (
+    array,
+    is_dequantize,
+    is_dynamic,
+    is_quantize,
+    layer_name,
+    layers,
+    output_of,
+    quant_params,
+    type_name,
+)
+from quantizers.schema import QuantizedLayer, QuantizedTensor, Role
+
+Weights = Mapping[str, NDArray[np.float32]]
+NOT_FUSED = "stored in int8 but computed in float32: PyTorch has no fused int8 kernel for this place in the graph"
+
+
+def describe(
+    program: GraphModule, references: Weights, reasons: Mapping[str, str | None], fused: frozenset[str]
+) -> tuple[QuantizedLayer, ...]:
+    """Every layer of `program`, in execution order.
+
+    Args:
+        references: float weights with batch norms folded, by layer name.
+        reasons: why a layer was not quantized, by layer name.
+        fused: names of the layers that run in int8 kernels here.
+    """
+    return tuple(_layer(program, node, references[layer_name(node)], reasons, fused) for node in layers(program.graph))
+
+
+def _layer(
+    program: GraphModule,
+    node: Node,
+    reference: NDArray[np.float32],
+    reasons: Mapping[str, str | None],
+    fused: frozenset[str],
+) -> QuantizedLayer:
+    name = layer_name(node)
+    weight = _weight(program, node, reference)
+    quantized = weight.params is not None
+    lone = NOT_FUSED if fused and name not in fused else None
+    return QuantizedLayer(
+        name=name,
+        native_name=node.name,
+        op=str(node.target).removesuffix(".default"),
+        quantized=quantized,
+        weight=weight,
+        why_not=lone if quantized else reasons[name],
+        bias=_bias(program, node),
+        inputs=(_input(program, node),),
+        output=_output(program, node),
+        runs_in="int8" if name in fused else "float32",
+    )
+
+
+def _weight(program: GraphModule, layer: Node, reference: NDArray[np.float32]) -> QuantizedTensor:
+    source: Any = layer.args[1]
+    params = quant_params(program, source) if is_dequantize(source) else None
+    stored = source.args[0] if params else source
+    codes = array(program, stored)
+    return QuantizedTensor(str(stored.target), layer_name(layer), Role.WEIGHT, codes.dtype.name, params, codes, reference)
+
+
+def _bias(program: GraphModule, layer: Node) -> QuantizedTensor | None:
+    source: Any = layer.args[2] if len(layer.args) > 2 else None
+    if source is None:
+        return None
+    values = array(program, source)
+    return QuantizedTensor(str(source.target), layer_name(layer), Role.BIAS, values.dtype.name, None, values, values)
+
+
+def _input(program: GraphModule, layer: Node) -> QuantizedTensor:
+    source: Any = layer.args[0]
+    if not is_dequantize(source):
+        return QuantizedTensor(source.name, layer_name(layer), Role.INPUT, "float32")
+    quantize = source.args[0]
+    return _activation(program, quantize, layer, Role.INPUT)
+
+
+def _output(program: GraphModule, layer: Node) -> QuantizedTensor:
+    """What the next operation reads: integers when any reader quantizes it."""
+    node = output_of(layer)
+    quantize = next((user for user in node.users if is_quantize(user)), None)
+    if quantize is None or is_dynamic(quantize):
+        return QuantizedTensor(node.name, layer_name(layer), Role.OUTPUT, "float32")
+    return _activation(program, quantize, layer, Role.OUTPUT)
+
+
+def _activation(program: GraphModule, quantize: Node, layer: Node, role: Role) -> QuantizedTensor:
+    source: Any = quantize.args[0]
+    if is_dynamic(quantize):
+        return QuantizedTensor(source.name, layer_name(layer), role, f"{type_name(quantize.args[5])} (dynamic)")
+    params = quant_params(program, quantize)
+    return QuantizedTensor(source.name, layer_name(layer), role, params.dtype, params)

@@ -1,0 +1,187 @@
+"""From a Q/DQ program to fused int8 kernels of x86 oneDNN, with passes that torch and torchao keep private.
+
+A lowered graph cannot be saved and holds for one batch size, so artefacts stay Q/DQ programs and are lowered where they run.
+Everything private is behind `lower`; whatever it raises means "no native execution here", never a failed trial.
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.fx import GraphModule, Node
+from torch.fx.graph import CodeGen
+
+from quantizers.numerics import tensor_error
+from quantizers.pytorch.graph import aten, constant, decomposed, is_dequantize, is_quantize, layer_name, layers
+
+AGREEMENT_DB = 25.0
+"""Least SQNR of lowered logits against the Q/DQ program's. Kernels differ by single codes where a rounding ties (about 40 dB
+and more); far below that the CPU computes something else, as int8 without VNNI may when it saturates."""
+
+_NO_KERNEL = (
+    "PyTorch has no kernel on this machine that computes these layers with integers: it turns the codes back into float32."
+)
+_SCALE = 4
+"""Position of the weight's scale among the arguments of every onednn.q* operation."""
+
+_POOL_DEFAULTS: tuple[Any, ...] = (None, [], [0, 0], [1, 1], False)
+"""Kernel, stride, padding, dilation and ceil mode of `max_pool2d`, where they are left out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lowered:
+    """`run` takes [N, C, …] of the batch size it was made for; `int8` names the layers it computes in int8."""
+
+    run: Callable[[torch.Tensor], torch.Tensor]
+    int8: frozenset[str]
+
+
+def int8_layers(program: GraphModule, probe: torch.Tensor) -> tuple[frozenset[str], str | None]:
+    """Names of the layers that run in int8 on this machine, and why execution is only simulated (None when it is native)."""
+    try:
+        lowered = lower(program, probe)
+        if not lowered.int8:
+            return frozenset(), _NO_KERNEL
+        with torch.inference_mode():
+            agreement = tensor_error(program(probe).numpy(), lowered.run(probe).numpy()).sqnr_db
+    except Exception as error:  # private passes: any failure means no native execution, and the reason is kept
+        return frozenset(), f"PyTorch could not lower this model to int8 kernels: {type(error).__name__}: {error}"
+    if agreement is not None and agreement < AGREEMENT_DB:
+        return frozenset(), f"The int8 kernels of this CPU agree with the model to {agreement:.0f} dB only; they are not used."
+    return lowered.int8, None
+
+
+def lower(program: GraphModule, sample: torch.Tensor) -> Lowered:
+    """Fuses and prepacks a copy of `program` for this CPU and the batch size of `sample`; raises whatever torch raises."""
+    from torch._inductor.constant_folding import constant_fold
+    from torch._inductor.fx_passes.freezing_patterns import freezing_passes
+
+    with torch.no_grad():
+        graph_module = copy.deepcopy(program)
+        scales = _spread_scales(graph_module)
+        graph_module = _decompose(graph_module, sample)
+        freezing_passes(graph_module, (sample,))
+        constant_fold(graph_module)
+    _stay_in_integers(graph_module)
+    _fuse_float_activations(graph_module)
+    graph_module.graph.set_codegen(CodeGen())
+    graph_module.graph.eliminate_dead_code()
+    graph_module.recompile()
+    fused = [
+        node
+        for node in graph_module.graph.nodes
+        if str(node.target).startswith("onednn.q") and "prepack" not in str(node.target)
+    ]
+    return Lowered(lambda x: graph_module(x)[0], frozenset(scales[str(node.args[_SCALE].target)] for node in fused))
+
+
+def _spread_scales(program: GraphModule) -> dict[str, str]:
+    """Gives every quantized weight one scale per channel, equal ones where it had one, because only that pattern is fused.
+
+    Returns the layers' names by the name of their scale tensor, which survives all passes.
+    """
+    names = {}
+    for layer in layers(program.graph):
+        dequantize: Any = layer.args[1]
+        if not is_dequantize(dequantize):
+            continue
+        if dequantize.target is decomposed.dequantize_per_tensor.default:
+            dequantize = _per_channel(program, layer, dequantize)
+        names[str(dequantize.args[1].target)] = layer_name(layer)
+    program.graph.lint()
+    program.recompile()
+    return names
+
+
+def _per_channel(program: GraphModule, layer: Node, dequantize: Node) -> Node:
+    arguments: Any = dequantize.args
+    codes, scale, zero_point, *rest = arguments
+    channels = len(constant(program, codes))
+    tensors = {"scale": torch.full((channels,), scale), "zero_point": torch.full((channels,), zero_point)}
+    with program.graph.inserting_before(dequantize):
+        attributes = []
+        for kind, tensor in tensors.items():
+            program.register_buffer(f"{layer.name}_{kind}", tensor)
+            attributes.append(program.graph.get_attr(f"{layer.name}_{kind}"))
+        spread = program.graph.call_function(decomposed.dequantize_per_channel.default, (codes, *attributes, 0, *rest))
+    spread.meta.update(dequantize.meta)
+    layer.replace_input_with(dequantize, spread)
+    return spread
+
+
+def _decompose(program: GraphModule, sample: torch.Tensor) -> GraphModule:
+    """Exports for one batch size, in the operations and spellings that the fusion patterns are written in."""
+    table = torch.export.default_decompositions()
+    for operation in list(table):
+        if not torch._export.utils._is_cia_op(operation):
+            del table[operation]
+    lowered: GraphModule = torch.export.export(program, (sample,)).run_decompositions(table).module(check_guards=False)
+    graph = lowered.graph
+    for node in list(graph.nodes):
+        if node.target is aten.t.default:
+            node.target, node.args = aten.permute.default, (node.args[0], [1, 0])
+        elif node.target in (aten.view.default, aten._unsafe_view.default):
+            node.target = aten.reshape.default
+        elif node.target is aten.hardtanh.default and _reads_int8_weight(node.args[0]):
+            node.target, node.args = aten.clamp_max.default, (_clamp_min(node), node.args[2])
+    graph.lint()
+    lowered.recompile()
+    return lowered
+
+
+def _reads_int8_weight(node: Any) -> bool:
+    return node.target is aten.convolution.default and is_dequantize(node.args[1])
+
+
+def _clamp_min(hardtanh: Node) -> Node:
+    with hardtanh.graph.inserting_before(hardtanh):
+        low = hardtanh.graph.call_function(aten.clamp_min.default, hardtanh.args[:2])
+    low.meta.update(hardtanh.meta)
+    return low
+
+
+def _stay_in_integers(program: GraphModule) -> None:
+    """Rewrites dequantize → operation → quantize on one grid into the operation on integer codes: the values are the same."""
+    for quantize in list(program.graph.nodes):
+        if not is_quantize(quantize):
+            continue
+        operation: Any = quantize.args[0]
+        result = operation
+        if operation.target is operator.getitem:
+            operation = operation.args[0]
+        dequantize: Any = operation.args[0] if operation.args else None
+        if is_dequantize(dequantize) and dequantize.args[1:] == quantize.args[1:] and len(result.users) == 1:
+            with program.graph.inserting_before(quantize):
+                integers = _on_codes(operation, dequantize)
+            if integers is not None:
+                quantize.replace_all_uses_with(integers)
+                program.graph.erase_node(quantize)
+
+
+def _on_codes(operation: Node, dequantize: Node) -> Node | None:
+    """The operation on the codes under `dequantize`, or None when it has no integer form here."""
+    graph, codes, rest = operation.graph, dequantize.args[0], operation.args[1:]
+    if operation.target in (aten.reshape.default, aten.permute.default):
+        return graph.call_function(operation.target, (codes, *rest))
+    if operation.target is aten.constant_pad_nd.default and not any(rest[1:]):
+        return graph.call_function(operation.target, (codes, rest[0], dequantize.args[2]))
+    if operation.target is aten.max_pool2d_with_indices.default:
+        kernel, stride, padding, dilation, ceil = [*rest, *_POOL_DEFAULTS[len(rest) :]]
+        return graph.call_function(torch.ops.quantized.max_pool2d, (codes, kernel, stride or kernel, padding, dilation, ceil))
+    return None
+
+
+def _fuse_float_activations(program: GraphModule) -> None:
+    """Fuses activations into the float convolutions as inductor does, so that int8 is judged against a baseline as lowered."""
+    for node in list(program.graph.nodes):
+        convolution: Any = node.args[0] if node.args else None
+        kind = {aten.relu.default: "relu", aten.hardtanh.default: "hardtanh"}.get(node.target)
+        if kind and convolution.target is torch.ops.mkldnn._convolution_pointwise.default and len(convolution.users) == 1:
+            convolution.args = (*convolution.args[:7], kind, list(node.args[1:]), "")
+            node.replace_all_uses_with(convolution)
+            program.graph.erase_node(node)

@@ -1,0 +1,90 @@
+"""A quantized model as read back from its `.pt2`: what is shipped, not what was in memory when it was made.
+
+`predict` runs the Q/DQ program, the reference semantics of the file. The lowered int8 kernels agree with it to rounding of
+single codes (`lowering.int8_layers` checks that on every model) and differ from CPU to CPU; the program does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch.fx import GraphModule, Interpreter, Node
+
+from quantizers.adapter import Batch
+from quantizers.pytorch.graph import layer_name, layers, output_of
+from quantizers.schema import Execution, QuantizedLayer
+
+_MINIBATCH = 256
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, eq=False)
+class TorchModel:
+    """Meets `quantizers.adapter.QuantizedModel`.
+
+    Attributes:
+        program: the artefact as loaded.
+        observed: the program whose layers `activations` records: the artefact itself, or for a float32 artefact that keeps
+            its batch norms a folded copy, so that every technique's layers compare like with like.
+    """
+
+    path: Path
+    execution: Execution
+    execution_why: str | None
+    program: GraphModule
+    observed: GraphModule
+    described: tuple[QuantizedLayer, ...]
+
+    def layers(self) -> Sequence[QuantizedLayer]:
+        return self.described
+
+    def predict(self, batch: Batch) -> Batch:
+        return np.concatenate(_in_minibatches(batch, lambda x: self.program(x).numpy()))
+
+    def activations(self, batch: Batch) -> Mapping[str, Batch]:
+        parts = _in_minibatches(batch, _Recorder(self.observed).record)
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+class _Recorder(Interpreter):
+    """Runs a program node by node and keeps what each layer hands on."""
+
+    def __init__(self, program: GraphModule) -> None:
+        super().__init__(program)
+        self._wanted = {output_of(layer): layer_name(layer) for layer in layers(program.graph)}
+        self._found: dict[str, Batch] = {}
+
+    def run_node(self, n: Node) -> Any:
+        value = super().run_node(n)
+        if n in self._wanted:
+            self._found[self._wanted[n]] = channels_last(value.numpy())
+        return value
+
+    def record(self, x: torch.Tensor) -> dict[str, Batch]:
+        self.run(x)
+        return dict(self._found)
+
+
+def load_program(path: Path) -> GraphModule:
+    """A `.pt2` of our own. Loading one can execute code: never call this on a file that came from elsewhere."""
+    return torch.export.load(path).module(check_guards=False)
+
+
+def to_tensor(batch: Batch) -> torch.Tensor:
+    """[N, …, C] to a contiguous [N, C, …]."""
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(batch, -1, 1), np.float32))
+
+
+def channels_last(x: Batch) -> Batch:
+    """[N, C, …] to [N, …, C]; vectors stay as they are."""
+    return np.ascontiguousarray(np.moveaxis(x, 1, -1))
+
+
+def _in_minibatches(batch: Batch, run: Callable[[torch.Tensor], _Result]) -> list[_Result]:
+    with torch.inference_mode():
+        return [run(to_tensor(batch[start : start + _MINIBATCH])) for start in range(0, len(batch), _MINIBATCH)]
