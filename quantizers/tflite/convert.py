@@ -82,7 +82,7 @@ def check_calibration(samples: Batch | None, network: keras.Model) -> Batch:
     """The samples as contiguous float32.
 
     Raises:
-        BadData: there are none, one holds NaN or infinity, or their shape is not what the model takes.
+        BadData: there are none, their shape is not what the model takes, one holds NaN or infinity, or all values are equal.
     """
     if samples is None or len(samples) == 0:
         raise BadData(
@@ -96,6 +96,8 @@ def check_calibration(samples: Batch | None, network: keras.Model) -> Batch:
         raise BadData(
             f"{unusable} of {len(samples)} calibration samples hold NaN or infinity.", "Clean the data and run again."
         )
+    if samples.min() == samples.max():
+        raise BadData(f"Every value of the calibration samples is {samples.min():g}: there is no range to measure.")
     return np.ascontiguousarray(samples, np.float32)
 
 

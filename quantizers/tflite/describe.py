@@ -44,14 +44,14 @@ def describe(file: bytes, float_file: bytes, kernels: Kernels, technique: Techni
         kernels: the model's raw kernels by layer name, in the layout of the file.
 
     Raises:
-        ConversionFailed: an operation matches no layer of the model.
+        ConversionFailed: an operation matches no layer of the model, or two match one.
     """
-    references = {_identify(op, kernels): op for op in read(float_file)}
-    records = []
-    for op in read(file):
-        name = _identify(op, kernels)
-        records.append(Record(_layer(name, op, references[name], technique), op.output.index))
-    return records
+    float_ops, ops = read(float_file), read(file)
+    references = dict(zip(_names(float_ops, kernels), float_ops, strict=True))
+    return [
+        Record(_layer(name, op, references[name], technique), op.output.index)
+        for name, op in zip(_names(ops, kernels), ops, strict=True)
+    ]
 
 
 def _layer(name: str, op: WeightedOp, reference: WeightedOp, technique: Technique) -> QuantizedLayer:
@@ -93,6 +93,16 @@ def _runs_in(op: WeightedOp) -> str:
     return "int16x8" if op.input.dtype == "int16" else op.weight.dtype
 
 
+def _names(ops: Sequence[WeightedOp], kernels: Kernels) -> Sequence[str]:
+    """The layer of every operation. Of layers with equal weights, the model's order decides where names do not."""
+    left = dict(kernels)
+    names = []
+    for op in ops:
+        names.append(_identify(op, left))
+        del left[names[-1]]
+    return names
+
+
 def _identify(op: WeightedOp, kernels: Kernels) -> str:
     """The name of the layer whose weights the operation holds."""
     weight = _values(op.weight)
@@ -101,7 +111,9 @@ def _identify(op: WeightedOp, kernels: Kernels) -> str:
     written = {re.sub(r"_\d+$", "", part) for part in re.split(r"[/;]", op.weight.name)}
     chosen = max(alike, key=lambda name: (alike[name] > best - _TIE, name in written), default="")
     if best < _SAME_DIRECTION and chosen not in written:
-        raise ConversionFailed(f"The operation “{op.weight.name}” of the converted file holds the weights of no layer.")
+        raise ConversionFailed(
+            f"The operation “{op.weight.name}” of the converted file holds the weights of no layer that is left."
+        )
     return chosen
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +28,15 @@ class TFLiteModel:
         self.path = path
         self._records = records
 
+    @cached_property
+    def _session(self) -> LiteRTSession:
+        return LiteRTSession(self.path)
+
     def layers(self) -> Sequence[QuantizedLayer]:
         return [record.layer for record in self._records]
 
     def predict(self, batch: Batch) -> Batch:
-        session = LiteRTSession(self.path)
+        session = self._session
         return np.concatenate([session.logits(session.run(session.prepare(part))) for part in _parts(batch)])
 
     def activations(self, batch: Batch) -> Mapping[str, Batch]:

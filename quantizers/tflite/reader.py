@@ -86,6 +86,8 @@ def read(file: bytes) -> Sequence[WeightedOp]:
         if kind not in _CHANNEL_AXIS:
             continue
         source, weight, *rest = (int(index) for index in op.inputs)
+        if constant(weight).data is None:
+            continue  # A product of two computed tensors is a FULLY_CONNECTED without a weight.
         bias = constant(rest[0]) if rest and rest[0] >= 0 else None
         output = _tensor(model, graph, int(op.outputs[0]))
         found.append(WeightedOp(kind, _tensor(model, graph, source), constant(weight), bias, output))
