@@ -21,7 +21,7 @@ from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 from quantizers.adapter import Batch, Report, Request
 from quantizers.errors import BadData, ConversionFailed, NothingQuantized, QuantScopeError, UnknownName
 from quantizers.pytorch.annotate import LayerQuantizer
-from quantizers.pytorch.describe import describe
+from quantizers.pytorch.describe import Weights, describe
 from quantizers.pytorch.graph import array, layer_name, layers
 from quantizers.pytorch.lowering import int8_layers
 from quantizers.pytorch.model import TorchModel, load_program, to_tensor
@@ -70,10 +70,11 @@ def quantize(model: FloatModel, request: Request, report: Report) -> TorchModel:
 def _float32(exported: ExportedProgram, request: Request, sample: torch.Tensor, path: Path) -> TorchModel:
     quantizer = _quantizer(request)
     folded = _strip(prepare_pt2e(exported.module(), quantizer))
-    _save(folded if request.options.get("lowered", True) else exported.module(), sample, path)
+    lowered = bool(request.options.get("lowered", True))
+    _save(folded if lowered else exported.module(), sample, path)
     program = load_program(path)
     described = describe(program, _weights(program), quantizer.reasons, frozenset())
-    return TorchModel(path, Execution.NATIVE, None, program, folded, described)
+    return TorchModel(path, Execution.NATIVE, None, program, program if lowered else folded, described)
 
 
 def _quantizer(request: Request) -> LayerQuantizer:
@@ -112,7 +113,7 @@ def _strip(program: GraphModule) -> GraphModule:
     return program
 
 
-def _weights(program: GraphModule) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+def _weights(program: GraphModule) -> Weights:
     """Float weights by layer name; in a prepared program an observer stands between the weight and its layer."""
     found = {}
     for layer in layers(program.graph):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import operator
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -23,9 +24,8 @@ AGREEMENT_DB = 25.0
 """Least SQNR of lowered logits against the Q/DQ program's. Kernels differ by single codes where a rounding ties (about 40 dB
 and more); far below that the CPU computes something else, as int8 without VNNI may when it saturates."""
 
-_NO_KERNEL = (
-    "PyTorch has no kernel on this machine that computes these layers with integers: it turns the codes back into float32."
-)
+_WEIGHTS_ONLY = "Activations stay float32, so PyTorch turns the stored integers back into float32 before it computes."
+_NO_KERNEL = "PyTorch has no int8 kernel for these layers on this machine: it turns the codes back into float32."
 _SCALE = 4
 """Position of the weight's scale among the arguments of every onednn.q* operation."""
 
@@ -43,6 +43,8 @@ class Lowered:
 
 def int8_layers(program: GraphModule, probe: torch.Tensor) -> tuple[frozenset[str], str | None]:
     """Names of the layers that run in int8 on this machine, and why execution is only simulated (None when it is native)."""
+    if not any(is_quantize(node) for node in program.graph.nodes):
+        return frozenset(), _WEIGHTS_ONLY
     try:
         lowered = lower(program, probe)
         if not lowered.int8:
@@ -58,10 +60,11 @@ def int8_layers(program: GraphModule, probe: torch.Tensor) -> tuple[frozenset[st
 
 def lower(program: GraphModule, sample: torch.Tensor) -> Lowered:
     """Fuses and prepacks a copy of `program` for this CPU and the batch size of `sample`; raises whatever torch raises."""
-    from torch._inductor.constant_folding import constant_fold
-    from torch._inductor.fx_passes.freezing_patterns import freezing_passes
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's passes warn of deprecated calls that torch itself makes
+        from torch._inductor.constant_folding import constant_fold
+        from torch._inductor.fx_passes.freezing_patterns import freezing_passes
 
-    with torch.no_grad():
         graph_module = copy.deepcopy(program)
         scales = _spread_scales(graph_module)
         graph_module = _decompose(graph_module, sample)
@@ -171,7 +174,7 @@ def _on_codes(operation: Node, dequantize: Node) -> Node | None:
     if operation.target is aten.constant_pad_nd.default and not any(rest[1:]):
         return graph.call_function(operation.target, (codes, rest[0], dequantize.args[2]))
     if operation.target is aten.max_pool2d_with_indices.default:
-        kernel, stride, padding, dilation, ceil = [*rest, *_POOL_DEFAULTS[len(rest) :]]
+        kernel, stride, padding, dilation, ceil = rest + _POOL_DEFAULTS[len(rest) :]
         return graph.call_function(torch.ops.quantized.max_pool2d, (codes, kernel, stride or kernel, padding, dilation, ceil))
     return None
 

@@ -16,7 +16,7 @@ import torch
 from torch.fx import GraphModule, Interpreter, Node
 
 from quantizers.adapter import Batch
-from quantizers.pytorch.graph import layer_name, layers, output_of
+from quantizers.pytorch.graph import is_dynamic, is_quantize, layer_name, layers, output_of
 from quantizers.schema import Execution, QuantizedLayer
 
 _MINIBATCH = 256
@@ -44,11 +44,18 @@ class TorchModel:
         return self.described
 
     def predict(self, batch: Batch) -> Batch:
-        return np.concatenate(_in_minibatches(batch, lambda x: self.program(x).numpy()))
+        return np.concatenate(self._in_minibatches(batch, lambda x: self.program(x).numpy()))
 
     def activations(self, batch: Batch) -> Mapping[str, Batch]:
-        parts = _in_minibatches(batch, _Recorder(self.observed).record)
+        parts = self._in_minibatches(batch, _Recorder(self.observed).record)
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _in_minibatches(self, batch: Batch, run: Callable[[torch.Tensor], _Result]) -> list[_Result]:
+        """A dynamic range spans the whole batch, so samples would change each other's result: those run one at a time."""
+        dynamic = any(is_quantize(node) and is_dynamic(node) for node in self.program.graph.nodes)
+        size = 1 if dynamic else _MINIBATCH
+        with torch.inference_mode():
+            return [run(to_tensor(batch[start : start + size])) for start in range(0, len(batch), size)]
 
 
 class _Recorder(Interpreter):
@@ -83,8 +90,3 @@ def to_tensor(batch: Batch) -> torch.Tensor:
 def channels_last(x: Batch) -> Batch:
     """[N, C, …] to [N, …, C]; vectors stay as they are."""
     return np.ascontiguousarray(np.moveaxis(x, 1, -1))
-
-
-def _in_minibatches(batch: Batch, run: Callable[[torch.Tensor], _Result]) -> list[_Result]:
-    with torch.inference_mode():
-        return [run(to_tensor(batch[start : start + _MINIBATCH])) for start in range(0, len(batch), _MINIBATCH)]
