@@ -96,7 +96,7 @@ def backend_colour(backend: str, colours: Palette) -> str:
 
 
 def template(colours: Palette) -> go.layout.Template:
-    """The look of every figure: quiet axes, left-aligned title, tabular figures, nothing that does not carry data."""
+    """The look of every figure: quiet axes, tabular figures, nothing that does not carry data."""
     axis = {
         "gridcolor": colours.grid,
         "linecolor": colours.grid,
@@ -108,10 +108,9 @@ def template(colours: Palette) -> go.layout.Template:
     }
     layout = go.Layout(
         font={"family": FONT, "color": colours.text, "size": 13},
-        title={"font": {"size": 15, "weight": 600}, "x": 0, "xref": "container", "y": 0.98, "yanchor": "top"},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
-        margin={"l": 8, "r": 8, "t": 64, "b": 8},
+        margin={"l": 8, "r": 8, "t": 24, "b": 8},
         xaxis=axis,
         yaxis=axis,
         hoverlabel={
