@@ -1,0 +1,152 @@
+"""The inspector of one layer: its error in figures, its weights and output before and after, its channels and its codes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+from numpy.typing import NDArray
+
+from pages._ui import format as fmt
+from pages._ui.charts import show
+from pages._ui.charts_histogram import Histogram, histograms
+from pages._ui.inspector_charts import Channels, channels_figure, channels_finding, codes_figure, codes_finding
+from pages._ui.theme import backend_colour, palette
+from quantizers.capabilities import NO_KEEP_FLOAT
+
+HISTOGRAM_KEY = "Grey: float. Line: after dequantizing. Dashed: the range integers can represent. Thin: zero."
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One error figure: where it is read, how it is written, and what it means in a line."""
+
+    part: str
+    name: str
+    title: str
+    text: Callable[[float], str]
+    meaning: str
+
+
+def _split(share: float) -> str:
+    return f"{fmt.percent(share, 0)} / {fmt.percent(1 - share, 0)}"
+
+
+FIGURES = (
+    Figure("weight", "sqnr_db", "Weight SQNR", fmt.decibels, "Power of the weights over that of their error; 6 dB is one bit."),
+    Figure("output", "sqnr_db", "Output SQNR", fmt.decibels, "Of the layer's output, with every layer before it quantized."),
+    Figure(
+        "weight", "rmse_per_step", "RMSE / step", fmt.number, "Ideal rounding gives 0.289; clipping more, unused range less."
+    ),
+    Figure(
+        "weight",
+        "clipping_share",
+        "Clipping / rounding",
+        _split,
+        "What the squared error of the weights is made of.",
+    ),
+    Figure("weight", "levels_used", "Levels used", fmt.percent, "Distinct integer codes that occur, of all there are."),
+    Figure("weight", "cosine", "Cosine similarity", lambda value: fmt.fixed(value, 5), "1: the weights point the same way."),
+    Figure("weight", "max_abs", "Largest error", fmt.number, "The largest difference of a weight from its dequantized value."),
+    Figure("weight", "mse", "MSE", fmt.number, "Mean squared difference of the weights from what they became."),
+)
+
+
+def inspect(run: Mapping[str, Any], layer: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Draws everything there is to see of one layer of a finished run."""
+    st.subheader(layer["name"])
+    st.caption(_describe(layer))
+    _run_again(run, layer)
+    with st.grid(4, min_column_width=150):
+        for figure in FIGURES:
+            _figure(figure, layer)
+    left, right = st.columns(2)
+    with left:
+        _histogram(run, layer, arrays, "weight", "Weights before and after", "Weight value")
+    with right:
+        _histogram(run, layer, arrays, "output", "Outputs before and after, on evaluation samples", "Output value")
+    left, right = st.columns(2)
+    with left:
+        _channels(run, layer, arrays)
+    with right:
+        _codes(run, layer, arrays)
+
+
+def _describe(layer: Mapping[str, Any]) -> str:
+    weight = layer["weight"]
+    parts = [layer["op"], f"weights {' × '.join(map(str, weight['shape']))} {weight['dtype']}"]
+    parts += [weight[name].replace("_", " ") for name in ("scheme", "granularity") if weight.get(name)]
+    parts += [f"runs in {layer['runs_in']}"] if layer.get("runs_in") else []
+    parts += [f"called {layer['native_name']} in the file"] if layer.get("native_name") != layer["name"] else []
+    return " · ".join(parts) + (f". Stays in float: {layer['why_not']}" if layer.get("why_not") else "")
+
+
+def _run_again(run: Mapping[str, Any], layer: Mapping[str, Any]) -> None:
+    """A link to the same experiment with this layer kept in float, where the backend can do that."""
+    if not layer["quantized"] or run["backend"] in NO_KEEP_FLOAT:
+        return
+    query = {
+        "new_model": run["model"],
+        "new_data": run["measurement"]["data"],
+        "new_techniques": f"{run['backend']}:{run['technique']}",
+        "new_keep_float": [*run["keep_float"], layer["name"]],
+    }
+    st.page_link(
+        "new_experiment.py", label="Keep this layer in float and run again", icon=":material/replay:", query_params=query
+    )
+
+
+def _figure(figure: Figure, layer: Mapping[str, Any]) -> None:
+    described = layer[figure.part] or {}
+    value = described.get(figure.name)
+    reason = described.get(f"{figure.name}_why_not")
+    if value is not None:
+        st.metric(figure.title, figure.text(value), help=figure.meaning, border=True)
+    elif reason == "exact":
+        st.metric(figure.title, "exact", help=f"{figure.meaning} Here there is no error at all.", border=True)
+    else:
+        why = reason or ("It needs an integer grid" if not layer["quantized"] else "Not recorded")
+        st.metric(figure.title, fmt.MISSING, help=f"{figure.meaning} {why}.", border=True)
+
+
+def _histogram(
+    run: Mapping[str, Any], layer: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], part: str, title: str, axis: str
+) -> None:
+    data = Histogram.of(run, "", layer, arrays, part)
+    if data is None:
+        _absent(title, "This run kept no such histogram.")
+        return
+    alt = f"Histogram of the {part} of {layer['name']}, float against quantized"
+    show(histograms([data], palette(), axis), title=title, alt=alt, key=f"layers_{part}", caption=HISTOGRAM_KEY)
+
+
+def _channels(run: Mapping[str, Any], layer: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+    channels = Channels.of(layer, arrays)
+    if channels is None:
+        _absent("Ranges of the output channels", "This run kept no channel ranges.")
+        return
+    colours = palette()
+    figure = channels_figure(channels, backend_colour(run["backend"], colours), colours)
+    title = channels_finding(channels)
+    caption = "Bars: from the smallest to the largest float weight of each channel. Dotted: the range integers can represent."
+    show(
+        figure, title=title, alt=f"Ranges and scales of the channels of {layer['name']}", key="layers_channels", caption=caption
+    )
+
+
+def _codes(run: Mapping[str, Any], layer: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+    codes = arrays.get(f"{layer['name']}|weight|codes")
+    if codes is None:
+        _absent("Use of the integer codes", "The weights of this layer are not stored as integers.")
+        return
+    colours = palette()
+    figure = codes_figure(codes, layer["weight"]["qmin"], backend_colour(run["backend"], colours), colours)
+    alt = f"How often each integer code occurs in the weights of {layer['name']}"
+    show(figure, title=codes_finding(codes), alt=alt, key="layers_codes", caption="Each bar is one integer code.")
+
+
+def _absent(title: str, reason: str) -> None:
+    st.markdown(f"**{title}**")
+    st.caption(f"{fmt.MISSING} {reason}")

@@ -1,0 +1,100 @@
+"""The technique × backend matrix. The address holds the choice (`new_techniques=backend:code,…`); checkboxes only show it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import streamlit as st
+
+from quantizers.capabilities import BACKEND_TITLES, BACKENDS, CAPABILITIES, TECHNIQUE_TITLES, capability, require
+from quantizers.errors import InputError
+from quantizers.schema import Backend, Execution, Technique
+
+Pair = tuple[Backend, str]
+PARAMETER = "new_techniques"
+MATRIX_PIXELS = 820
+QUICK_LOOK = ("float32", "dynamic_wi8", "static_wi8_ai8")
+
+
+def possible() -> list[Pair]:
+    """Every pair of the matrix that can run, technique by technique."""
+    return [
+        (backend, code)
+        for code in TECHNIQUE_TITLES
+        for backend in BACKENDS
+        if (backend, code) in CAPABILITIES and CAPABILITIES[backend, code].available
+    ]
+
+
+def presets() -> Mapping[str, list[Pair]]:
+    """Named choices, by the words on their button."""
+    everything = possible()
+    everywhere = {code for _, code in everything if all((backend, code) in everything for backend in BACKENDS)}
+    named = {"Quick look": [pair for pair in everything if pair[1] in QUICK_LOOK]}
+    named |= {f"All of {BACKEND_TITLES[b]}": [pair for pair in everything if pair[0] is b] for b in BACKENDS}
+    named |= {"Same technique everywhere": [pair for pair in everything if pair[1] in everywhere], "Clear": []}
+    return named
+
+
+def read(text: str | None) -> tuple[list[Pair], list[str]]:
+    """The pairs an address names, and the entries in it that name none; no text at all is the quick look."""
+    if text is None:
+        return presets()["Quick look"], []
+    known = {f"{backend}:{code}": (backend, code) for backend, code in possible()}
+    entries = [entry for entry in text.split(",") if entry]
+    return [known[entry] for entry in dict.fromkeys(entries) if entry in known], [e for e in entries if e not in known]
+
+
+def write(pairs: Sequence[Pair]) -> str:
+    """The address's text for a choice; `read` reads it back."""
+    return ",".join(f"{backend}:{code}" for backend, code in pairs)
+
+
+def matrix() -> list[Pair]:
+    """Draws presets and checkboxes; returns the chosen pairs."""
+    chosen, unknown = read(st.query_params.get(PARAMETER))
+    with st.container(horizontal=True):
+        for label, pairs in presets().items():
+            st.button(label, key=f"new_preset_{label}", on_click=_choose, args=(pairs,))
+    if unknown:
+        st.warning(f"The address names {', '.join(unknown)}, which cannot be run here. The rest was kept.")
+    with st.container(width=MATRIX_PIXELS, gap="xsmall"):
+        for code, title in TECHNIQUE_TITLES.items():
+            _row(code, title, chosen)
+    return chosen
+
+
+def _row(code: str, title: str, chosen: Sequence[Pair]) -> None:
+    label, *cells = st.columns([2.2, *[1.0] * len(BACKENDS)], vertical_alignment="center", gap="small")
+    label.markdown(f"{title}  \n:small[:gray[`{code}`]]")
+    for backend, cell in zip(BACKENDS, cells, strict=True):
+        reason = why_not(backend, code)
+        key = _key((backend, code))
+        st.session_state[key] = (backend, code) in chosen
+        cell.checkbox(_label(backend, code), key=key, disabled=reason is not None, help=reason, on_change=_toggled)
+
+
+def why_not(backend: Backend, code: str) -> str | None:
+    """Why a cell of the matrix is impossible; None when it is possible."""
+    try:
+        require(backend, Technique.parse(code))
+    except InputError as error:
+        return error.message
+    return None
+
+
+def _label(backend: Backend, code: str) -> str:
+    simulated = why_not(backend, code) is None and (capability(backend, Technique.parse(code)).execution is Execution.SIMULATED)
+    return f"{BACKEND_TITLES[backend]} (simulated)" if simulated else BACKEND_TITLES[backend]
+
+
+def _key(pair: Pair) -> str:
+    return f"new_cell_{pair[0]}_{pair[1]}"
+
+
+def _choose(pairs: Sequence[Pair]) -> None:
+    st.query_params[PARAMETER] = write(pairs)
+
+
+def _toggled() -> None:
+    _choose([pair for pair in possible() if st.session_state[_key(pair)]])

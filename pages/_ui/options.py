@@ -1,0 +1,140 @@
+"""The folded options of an experiment, their defaults written out. Widgets bind to the address, so that a link keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import streamlit as st
+
+from experiments.spec import DEFAULT_CALIBRATION_SAMPLES, MAX_THREADS, LatencyProtocol, Measurement
+from models import zoo
+from models.samples import Dataset, Split
+from pages._ui import format as fmt
+from pages._ui.matrix import Pair
+from quantizers.capabilities import BACKEND_TITLES, CAPABILITIES, NO_KEEP_FLOAT, Option
+from quantizers.schema import OptionValue
+
+MAX_SEED = 2**32 - 1
+LATENCY_WORDS = {
+    LatencyProtocol.QUICK: "Quick: up to a minute each",
+    LatencyProtocol.STANDARD: "Standard: up to ten minutes each",
+    LatencyProtocol.NONE: "None",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What the options say: the conditions of measurement, technique options off their default, layers kept float."""
+
+    measurement: Measurement
+    options: Mapping[str, OptionValue]
+    keep_float: tuple[str, ...]
+
+
+def choose_options(model: str, data: str, described: Dataset | None, pairs: Sequence[Pair]) -> Choices:
+    """Draws the options.
+
+    Args:
+        described: what is known of `data`; None for a person's own file.
+
+    Raises:
+        InputError: a number is out of bounds.
+    """
+    with st.expander("Options", icon=":material/tune:", key="new_options"):
+        with st.grid("auto", min_column_width=180):
+            samples = _samples(described)
+            seed = st.number_input("Seed", 0, MAX_SEED, 0, key="new_seed", bind="query-params", help=_SEED_HELP)
+            threads = st.number_input("Threads", 1, MAX_THREADS, 1, key="new_threads", bind="query-params", help=_THREADS_HELP)
+            latency = st.selectbox(
+                "Latency",
+                [protocol.value for protocol in LatencyProtocol],
+                format_func=lambda value: LATENCY_WORDS[LatencyProtocol(value)],
+                key="new_latency",
+                bind="query-params",
+                help="Runs alone on the machine, interleaved with the float baseline, in a fresh process.",
+            )
+        options = _technique_options(pairs)
+        keep_float = _keep_float(model, pairs)
+    return Choices(Measurement(data, *samples, int(seed), int(threads), LatencyProtocol(latency)), options, keep_float)
+
+
+_SEED_HELP = "Chooses the samples and starts every random number; the same seed gives the same run."
+_THREADS_HELP = "Threads the runtime may use while latency is measured."
+
+
+def _samples(described: Dataset | None) -> tuple[int | None, int | None]:
+    sizes = described.splits if described else {}
+    calibration, test = sizes.get(Split.CALIBRATION), sizes.get(Split.TEST)
+    default = DEFAULT_CALIBRATION_SAMPLES if calibration is None else min(DEFAULT_CALIBRATION_SAMPLES, calibration)
+    chosen = st.number_input(
+        "Calibration samples",
+        min_value=1,
+        value=None,
+        step=1,
+        key="new_calibration",
+        bind="query-params",
+        placeholder=f"{default}" + (f" of {fmt.count(calibration)}" if calibration else ""),
+        help="Samples that static techniques derive activation ranges from.",
+    )
+    evaluated = st.number_input(
+        "Evaluation samples",
+        min_value=1,
+        value=None,
+        step=1,
+        key="new_evaluation",
+        bind="query-params",
+        placeholder=f"all {fmt.count(test)}" if test else "all",
+        help="Samples accuracy and agreement are measured on. Fewer are faster and give wider intervals.",
+    )
+    return chosen, evaluated
+
+
+def _technique_options(pairs: Sequence[Pair]) -> dict[str, OptionValue]:
+    """A control for each option that a chosen technique has; returns those that are off their default."""
+    offered: dict[str, list[tuple[Pair, Option]]] = {}
+    for pair in pairs:
+        for option in CAPABILITIES[pair].options:
+            offered.setdefault(option.name, []).append((pair, option))
+    if not offered:
+        return {}
+    chosen: dict[str, OptionValue] = {}
+    with st.grid("auto", min_column_width=180):
+        for name, uses in offered.items():
+            option = uses[0][1]
+            value = _technique_option(option, [pair for pair, _ in uses])
+            if value != option.default:
+                chosen[name] = value
+    return chosen
+
+
+def _technique_option(option: Option, pairs: Sequence[Pair]) -> OptionValue:
+    where = ", ".join(f"{BACKEND_TITLES[backend]} {fmt.technique_name(code)}" for backend, code in pairs)
+    return st.selectbox(
+        option.name.replace("_", " ").capitalize(),
+        option.choices,
+        format_func=_option_words,
+        key=f"new_option_{option.name}",
+        bind="query-params",
+        help=f"{option.help}. Applies to {where}.",
+    )
+
+
+def _option_words(value: OptionValue) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def _keep_float(model: str, pairs: Sequence[Pair]) -> tuple[str, ...]:
+    able = [backend for backend in dict.fromkeys(backend for backend, _ in pairs) if backend not in NO_KEEP_FLOAT]
+    if not able:
+        return ()
+    reasons = " ".join(f"{BACKEND_TITLES[backend]} cannot: {why}" for backend, why in NO_KEEP_FLOAT.items())
+    layers = st.multiselect(
+        "Layers kept in float",
+        zoo.design(model).layer_names,
+        key="new_keep_float",
+        bind="query-params",
+        placeholder="None: every layer is quantized",
+        help=f"Leave the layers that suffer most in float and quantize the rest. {reasons}",
+    )
+    return tuple(layers)

@@ -1,0 +1,68 @@
+"""What came out of a run, in words: its status and, when it is done, size, accuracy and speed with their verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pages._ui import format as fmt
+from quantizers.schema import Status
+
+Run = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Badge:
+    """How a status is written: a word, an icon and one of Streamlit's named colours."""
+
+    word: str
+    icon: str
+    colour: str
+
+    def markdown(self) -> str:
+        return f":{self.colour}[{self.icon} {self.word}]"
+
+
+BADGES: Mapping[Status, Badge] = {
+    Status.QUEUED: Badge("Queued", ":material/schedule:", "gray"),
+    Status.RUNNING: Badge("Running", ":material/autorenew:", "violet"),
+    Status.DONE: Badge("Done", ":material/check:", "green"),
+    Status.FAILED: Badge("Failed", ":material/error:", "red"),
+    Status.CANCELLED: Badge("Cancelled", ":material/cancel:", "gray"),
+    Status.INTERRUPTED: Badge("Interrupted", ":material/pause_circle:", "orange"),
+    Status.UNAVAILABLE: Badge("Not possible", ":material/block:", "gray"),
+}
+
+
+def badge(run: Run) -> Badge:
+    return BADGES[Status(run["status"])]
+
+
+def result_words(run: Run) -> str:
+    """A finished run in one line of Markdown; what was not measured is left out."""
+    size, quality, latency = (run.get(section) or {} for section in ("size", "quality", "latency"))
+    parts = [fmt.size(size.get("bytes")), fmt.smaller(size["ratio"]) if size.get("ratio") else ""]
+    if quality.get("top1") is not None:
+        verdict = fmt.accuracy_verdict(quality)
+        parts.append(f"{fmt.accuracy(quality)} top-1" + (f", {verdict.markdown()}" if verdict else ""))
+    elif quality.get("agreement") is not None:
+        parts.append(f"{fmt.percent(quality['agreement'])} agreement with float")
+    parts.append(_speed(latency))
+    return " · ".join(part for part in parts if part)
+
+
+def _speed(latency: Run) -> str:
+    verdict = fmt.speed_verdict(latency)
+    if verdict is None:
+        return ""
+    if verdict.tone is fmt.Tone.NEUTRAL:
+        return f"speed: {verdict.markdown()}"
+    return fmt.Verdict(fmt.faster(latency["speedup"]), verdict.tone).markdown()
+
+
+def error_words(run: Run) -> str:
+    """Why a run has no result, in Markdown: its status, what happened and what to do."""
+    error = run.get("error") or {}
+    hint = f"  \n:small[:gray[{error['hint']}]]" if error.get("hint") else ""
+    return f"{badge(run).markdown()} {error.get('message', '')}{hint}"

@@ -1,0 +1,106 @@
+"""The drawer of one run: what was asked for, what came out or went wrong, where it was measured, and its files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from experiments.library import Library
+from experiments.store.store import RunDocument
+from pages._ui import format as fmt
+from pages._ui.downloads import downloads
+from pages._ui.errors import show_error
+from pages._ui.outcome import error_words, result_words
+from quantizers.errors import QuantScopeError
+from quantizers.schema import Status
+
+PARAMETER = "runs_open"
+LOG_LINES = 40
+LOG_BYTES = 64 * 1024
+
+
+def open_details(run_id: str) -> None:
+    """Has the next run of the page show the drawer; the address names the run, so that a link opens it too."""
+    st.query_params[PARAMETER] = run_id
+
+
+def show_details(library: Library) -> None:
+    """Shows the drawer of the run that the address names, if it names one."""
+    run_id = st.query_params.get(PARAMETER)
+    if run_id:
+        st.dialog("Run details", position="right", width="medium", on_dismiss=_close)(_body)(library, run_id)
+
+
+def _close() -> None:
+    st.query_params.pop(PARAMETER, None)
+
+
+def _body(library: Library, run_id: str) -> None:
+    try:
+        run = library.run(run_id)
+    except QuantScopeError as error:
+        show_error(error)
+        return
+    st.subheader(f"{run['model']} · {fmt.run_name(run)}")
+    done = run["status"] == Status.DONE.value
+    st.markdown(result_words(run) if done else error_words(run))
+    if done:
+        query = {"run": run_id}
+        st.page_link("layers.py", label="Inspect its layers", icon=":material/layers:", query_params=query)
+    _table("Asked for", _asked(run))
+    _table("Measured on", _measured(run))
+    if done:
+        st.markdown("**Files**")
+        downloads(library, run, key="runs_details")
+    _log(library, run)
+
+
+def _table(title: str, rows: Mapping[str, str]) -> None:
+    if rows:
+        st.markdown(f"**{title}**")
+        st.table(dict(rows), border="horizontal", alt=title)
+
+
+def _asked(run: RunDocument) -> dict[str, str]:
+    measurement = run["measurement"]
+    rows = {"Technique": f"`{run['technique']}`", "Data": measurement["data"]}
+    rows |= {_words(name): str(value).lower() for name, value in run["options"].items()}
+    rows |= {"Kept in float": ", ".join(run["keep_float"])} if run["keep_float"] else {}
+    rows |= {
+        "Calibration samples": fmt.count(measurement["calibration_samples"]),
+        "Evaluation samples": fmt.count(measurement["eval_samples"]),
+        "Seed": str(measurement["seed"]),
+        "Threads": str(measurement["threads"]),
+        "Latency": measurement["latency"],
+        "Run": f"`{run['run_id']}`",
+    }
+    return rows
+
+
+def _measured(run: RunDocument) -> dict[str, str]:
+    provenance = run.get("provenance") or {}
+    rows = {"When": fmt.moment(run.get("finished") or run.get("created"))}
+    if not provenance:
+        return rows
+    rows |= {"CPU": provenance["cpu"], "Instructions": ", ".join(provenance["isa"]) or fmt.MISSING}
+    rows |= provenance["versions"]
+    stages = ", ".join(f"{_words(name).lower()} {fmt.seconds(value)}" for name, value in provenance["seconds"].items())
+    return rows | {"Dataset digest": f"`{provenance['dataset']['sha256'][:16]}…`", "Time spent": stages}
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ").capitalize()
+
+
+def _log(library: Library, run: Mapping[str, Any]) -> None:
+    path = library.store.log_path(run["run_id"])
+    if not path.is_file():
+        return
+    with path.open("rb") as log:
+        log.seek(max(0, path.stat().st_size - LOG_BYTES))
+        lines = log.read().decode("utf-8", "replace").splitlines()[-LOG_LINES:]
+    if lines:
+        with st.expander(f"Last {len(lines)} lines of the log", expanded=run["status"] == Status.FAILED.value):
+            st.code("\n".join(lines), language=None, wrap_lines=True)

@@ -1,0 +1,103 @@
+"""New experiment: choose a model, data and techniques on one page, press Run, and watch the results arrive in place.
+
+The address holds every choice and, once Run was pressed, the experiment (`new_experiment`), so a reload changes nothing.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from experiments.jobs.worker import ensure_worker
+from experiments.library import Library
+from experiments.spec import ExperimentSpec, LatencyProtocol, Measurement, Plan, plan
+from models import datasets, zoo
+from models.float_model import ModelInfo
+from pages._ui import format as fmt
+from pages._ui.durations import Durations, Kind
+from pages._ui.errors import show_error
+from pages._ui.forms import choose_data, choose_model, show_samples
+from pages._ui.matrix import matrix
+from pages._ui.options import choose_options
+from pages._ui.progress import show_experiment
+from quantizers.capabilities import BACKEND_TITLES
+from quantizers.errors import InputError, UnknownName
+
+
+def set_up(library: Library) -> None:
+    """The form, from top to bottom."""
+    st.title("New experiment")
+    st.subheader("Model")
+    info = _model()
+    if info is None:
+        return
+    st.subheader("Data")
+    known = {data.id: data for data in datasets.catalogue()}
+    data = st.query_params.get("new_data", info.datasets[0])
+    choose_data(info, known, data)
+    strip = st.container()
+    st.subheader("Techniques")
+    pairs = matrix()
+    try:
+        choices = choose_options(info.id, data, known.get(data), pairs)
+        with strip, st.skeleton(height=120):
+            show_samples(info, data, choices.measurement.seed)
+        planned = plan(ExperimentSpec(info.id, tuple(pairs), choices.measurement, choices.options, choices.keep_float))
+    except InputError as error:
+        show_error(error)
+        return
+    _run(library, planned)
+
+
+def _model() -> ModelInfo | None:
+    """The cards; returns the chosen model, or None when the address names one that cannot be used."""
+    models = zoo.catalogue()
+    usable = [info for info in models if info.available]
+    chosen = st.query_params.get("new_model", usable[0].id if usable else "")
+    choose_model(models, chosen)
+    found = next((info for info in models if info.id == chosen), None)
+    if found is None:
+        show_error(UnknownName.of("model", chosen, [info.id for info in models]))
+    elif found.why_not:
+        st.warning(found.why_not, title=f"{found.title} cannot be used here", icon=":material/error:")
+    return found if found and found.available else None
+
+
+def _run(library: Library, planned: Plan) -> None:
+    """What will happen and roughly how long it takes, and the button that starts it."""
+    for one in planned.impossible:
+        st.caption(f":material/block: {BACKEND_TITLES[one.backend]} {fmt.technique_name(one.technique)}: {one.error.message}")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        pressed = st.button("Run", key="new_run", type="primary", icon=":material/play_arrow:")
+        count = len(planned.trials)
+        st.markdown(f"**{count} trial{'s' if count > 1 else ''}**, {_how_long(library, planned)}", width="content")
+    st.caption(_conditions(planned.trials[0].measurement))
+    if pressed:
+        st.query_params["new_experiment"] = library.store.submit(planned)
+        ensure_worker()
+        st.rerun()
+
+
+def _conditions(measurement: Measurement) -> str:
+    calibration, evaluation = (fmt.count(n) for n in (measurement.calibration_samples, measurement.eval_samples))
+    samples = f"{calibration} calibration and {evaluation} evaluation samples"
+    threads = f"{measurement.threads} thread{'s' if measurement.threads > 1 else ''}"
+    latency = "no latency" if measurement.latency is LatencyProtocol.NONE else f"{measurement.latency} latency protocol"
+    return f"Each trial: {samples}, seed {measurement.seed}, {threads}, {latency}."
+
+
+def _how_long(library: Library, planned: Plan) -> str:
+    kinds = [Kind.of_trial(trial) for trial in planned.trials]
+    own = Durations(library.store.runs()).total(kinds)
+    if own is not None:
+        return f"about {fmt.seconds(own)} on this machine"
+    elsewhere = Durations(library.examples()).total(kinds)
+    if elsewhere is not None:
+        return f"about {fmt.seconds(elsewhere)}, going by the bundled examples"
+    return "no estimate yet: nothing like it has run here"
+
+
+library = Library()
+if experiment_id := st.query_params.get("new_experiment"):
+    show_experiment(library, experiment_id)
+else:
+    set_up(library)
