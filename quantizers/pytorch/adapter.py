@@ -23,6 +23,7 @@ class PyTorchAdapter:
     """
 
     backend = Backend.PYTORCH
+    runtime = "quantizers.pytorch.session"
 
     def quantize(self, model: FloatModel, request: Request, report: Report) -> QuantizedModel:
         """See `Adapter.quantize`. Techniques: float32, dynamic_wi8, static_wi8_ai8, weight_only_wi8.

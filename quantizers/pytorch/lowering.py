@@ -1,4 +1,4 @@
-"""From a Q/DQ program to fused int8 kernels of x86 oneDNN, with passes that torch and torchao keep private.
+"""From a Q/DQ program to fused int8 kernels of x86 oneDNN, with passes that torch keeps private.
 
 A lowered graph cannot be saved and holds for one batch size, so artefacts stay Q/DQ programs and are lowered where they run.
 Everything private is behind `lower`; whatever it raises means "no native execution here", never a failed trial.
@@ -50,10 +50,11 @@ def int8_layers(program: GraphModule, probe: torch.Tensor) -> tuple[frozenset[st
         if not lowered.int8:
             return frozenset(), _NO_KERNEL
         with torch.inference_mode():
-            agreement = tensor_error(program(probe).numpy(), lowered.run(probe).numpy()).sqnr_db
+            difference = tensor_error(program(probe).numpy(), lowered.run(probe).numpy())
     except Exception as error:  # private passes: any failure means no native execution, and the reason is kept
         return frozenset(), f"PyTorch could not lower this model to int8 kernels: {type(error).__name__}: {error}"
-    if agreement is not None and agreement < AGREEMENT_DB:
+    agreement = difference.sqnr_db or 0.0  # None beside an inexact result means NaN, or logits that should be zero and are not
+    if not difference.exact and agreement < AGREEMENT_DB:
         return frozenset(), f"The int8 kernels of this CPU agree with the model to {agreement:.0f} dB only; they are not used."
     return lowered.int8, None
 
@@ -179,7 +180,7 @@ def _on_codes(operation: Node, dequantize: Node) -> Node | None:
 
 
 def _fuse_float_activations(program: GraphModule) -> None:
-    """Fuses activations into float convolutions as inductor does; without it the baseline int8 is judged by is up to 1.8× slower."""
+    """Fuses activations into float convolutions as inductor does: without it the baseline of int8 is up to 1.8 times slower."""
     for node in list(program.graph.nodes):
         kind = {aten.relu.default: "relu", aten.hardtanh.default: "hardtanh"}.get(node.target)
         convolution: Any = node.args[0] if kind else None
