@@ -6,7 +6,8 @@ from pathlib import Path
 
 import streamlit as st
 
-st.set_page_config(page_title="QuantScope", page_icon=":material/compress:", layout="wide")
+HERE = Path(__file__).parent
+ICON = HERE.parent / "static" / "icon.svg"  # a material icon would be fetched from the network
 
 PAGES = (
     ("overview", "Overview", "monitoring", "Finished example runs, measured"),
@@ -21,8 +22,8 @@ def page(script: str, title: str, icon: str, purpose: str) -> st.Page:
     """The overview lives at "/"; every other page at the first word of its script's name."""
     default = script == "overview"
     path = "" if default else script.partition("_")[0]
-    file = Path(__file__).with_name(f"{script}.py")
-    return st.Page(file, title=title, icon=f":material/{icon}:", help=purpose, url_path=path, default=default)
+    return st.Page(HERE / f"{script}.py", title=title, icon=f":material/{icon}:", help=purpose, url_path=path, default=default)
 
 
-st.navigation([page(*p) for p in PAGES if Path(__file__).with_name(p[0] + ".py").exists()], position="top").run()
+st.set_page_config(page_title="QuantScope", page_icon=str(ICON), layout="wide")
+st.navigation([page(*p) for p in PAGES], position="top").run()

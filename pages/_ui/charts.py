@@ -1,7 +1,7 @@
 """What all charts share: the bare figure, and how one is shown with its title, its alternative text and nothing in the way.
 
-Titles are page text above the figure and not part of it: they wrap on a narrow screen and can be read aloud. Every chart module is
-pure: data in, figure out.
+Titles are page text above the figure and not part of it: they wrap on a narrow screen and can be read aloud. Every chart module
+is pure: data in, figure out.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def show(
         alt: what a person who cannot see it should know.
         on_select: called when a mark is clicked; the selection is then in `st.session_state[key]`.
     """
-    st.markdown(f"**{title}**")
+    st.markdown(f"#### {title}")
     if caption:
         st.caption(caption)
     st.plotly_chart(

@@ -1,4 +1,4 @@
-"""Histograms before and after, small multiples on one x-axis: float in grey behind, dequantized over it in the backend's colour."""
+"""Histograms before and after, small multiples on one x-axis: float in grey behind, dequantized in the backend's colour."""
 
 from __future__ import annotations
 

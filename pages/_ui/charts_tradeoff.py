@@ -1,4 +1,4 @@
-"""The trade-off: one mark a run, two figures of it as axes, intervals as bars, the frontier as a line, the budget as a shade."""
+"""The trade-off: one mark a run, two of its figures as axes, intervals as bars, the frontier and the budget as lines."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def tradeoff(
 
     Args:
         names: what each run is called, by id.
-        budget: limits by metric id; what lies beyond one is shaded.
+        budget: limits by metric id, drawn where an axis shows them.
     """
     figure = bare(colours, HEIGHT)
     points = measured(runs, x, y)
@@ -65,7 +65,7 @@ def tradeoff(
     if y.id == "change":
         figure.add_hline(0, line={"color": colours.reference, "dash": "dash", "width": 1})
     for which, limit in (budget or {}).items():
-        _shade(figure, which, limit, x, y, colours)
+        _mark_limit(figure, which, limit, x, y, colours)
     return figure.update_layout(showlegend=False)
 
 
@@ -98,7 +98,8 @@ def _add_frontier(figure: go.Figure, best: Sequence[Point], colours: Palette) ->
 
 
 def _mark(point: Point, name: str, x: Metric, y: Metric, colours: Palette) -> go.Scatter:
-    run, colour = point.run, backend_colour(point.run["backend"], colours)
+    run = point.run
+    colour = colours.reference if run["technique"] == "float32" else backend_colour(run["backend"], colours)
     simulated = run.get("execution") == "simulated"
     symbol = mark(run["technique"])
     lines = [f"<b>{name}</b>", f"{x.title}: {_exact(x, run, point.x)}", f"{y.title}: {_exact(y, run, point.y)}"]
@@ -150,8 +151,8 @@ def _add_labels(
         )
 
 
-def _shade(figure: go.Figure, which: str, limit: float, x: Metric, y: Metric, colours: Palette) -> None:
-    """Shades what a limit excludes, where one of the axes shows it."""
+def _mark_limit(figure: go.Figure, which: str, limit: float, x: Metric, y: Metric, colours: Palette) -> None:
+    """Marks a limit, where one of the axes shows it."""
     if which not in (x.id, y.id):
         return
     metric, horizontal = (x, False) if which == x.id else (y, True)
@@ -169,6 +170,13 @@ def title(runs: Sequence[Run], names: Mapping[str, str], x: Metric, y: Metric) -
     if len(best) == 1:
         return f"{best[0]} is best by both {_lower(x.title)} and {_lower(y.title)}"
     return f"{_lower(x.title).capitalize()} against {_lower(y.title)}: {len(best)} of {len(points)} are on the frontier"
+
+
+def description(runs: Sequence[Run], names: Mapping[str, str], x: Metric, y: Metric) -> str:
+    """The chart in words: every mark with both figures."""
+    points = measured(runs, x, y)
+    marks = "; ".join(f"{names[p.run['run_id']]}: {x.text(p.x)}, {y.text(p.y)}" for p in points)
+    return f"Scatter of {_lower(x.title)} and {_lower(y.title)}. {marks}."
 
 
 def unmeasured(runs: Sequence[Run], names: Mapping[str, str], x: Metric, y: Metric) -> str:

@@ -16,7 +16,6 @@ from quantizers.schema import Backend, Mode, Technique
 SPACE = "\u202f"
 MINUS = "−"
 MISSING = "–"
-WITHIN_NOISE = "within noise"
 
 Run = Mapping[str, Any]
 
@@ -163,25 +162,25 @@ def day(epoch: float | None) -> str:
 # ── verdicts ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+MORE_ACCURATE, LESS_ACCURATE = Verdict("more accurate", Tone.BETTER), Verdict("less accurate", Tone.WORSE)
+SAME_ACCURACY = Verdict("within noise", Tone.NEUTRAL)
+FASTER, SLOWER = Verdict("faster", Tone.BETTER), Verdict("slower", Tone.WORSE)
+SAME_SPEED = Verdict("no measurable difference", Tone.NEUTRAL)
+
+
 def accuracy_verdict(quality: Run | None) -> Verdict | None:
     """Whether accuracy changed, judged by the paired interval of the difference; None without labels or a baseline."""
     if not quality or quality.get("drop_pp") is None:
         return None
     if quality["within_noise"]:
-        return Verdict(WITHIN_NOISE, Tone.NEUTRAL)
-    return Verdict("less accurate", Tone.WORSE) if quality["drop_pp"] > 0 else Verdict("more accurate", Tone.BETTER)
-
-
-_SPEED = {
-    "faster": Verdict("faster", Tone.BETTER),
-    "slower": Verdict("slower", Tone.WORSE),
-    "no_measurable_difference": Verdict("no measurable difference", Tone.NEUTRAL),
-}
+        return SAME_ACCURACY
+    return LESS_ACCURATE if quality["drop_pp"] > 0 else MORE_ACCURATE
 
 
 def speed_verdict(latency: Run | None) -> Verdict | None:
     """Whether speed changed, judged by the interval of the ratio to float; None when it was not measured."""
-    return _SPEED.get(latency.get("verdict") or "") if latency else None
+    words = {"faster": FASTER, "slower": SLOWER, "no_measurable_difference": SAME_SPEED}
+    return words.get(latency.get("verdict") or "") if latency else None
 
 
 def why_missing(run: Run, section: str) -> str:

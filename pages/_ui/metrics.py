@@ -1,4 +1,4 @@
-"""The figures a run is judged by, as data: name, unit, direction, where to read them. Tables, axes and budgets share this list."""
+"""The figures a run is judged by, as data: name, unit, direction, where to read them. Axes and budgets share this list."""
 
 from __future__ import annotations
 
@@ -58,6 +58,14 @@ def _bounds(section: str, name: str, factor: float = 1.0) -> Callable[[Run], Bou
     return bounds
 
 
+def memory_megabytes(run: Run) -> float | None:
+    """Peak resident memory of the isolated process less what the runtime takes before it loads a model."""
+    memory = run.get("memory")
+    if not memory or memory.get("peak_rss_bytes") is None or memory.get("runtime_baseline_bytes") is None:
+        return None
+    return float(memory["peak_rss_bytes"] - memory["runtime_baseline_bytes"]) / 1e6
+
+
 METRICS: Mapping[str, Metric] = {
     metric.id: metric
     for metric in (
@@ -95,7 +103,7 @@ METRICS: Mapping[str, Metric] = {
         ),
         Metric(
             id="change",
-            title="Accuracy against float",
+            title="Accuracy change",
             axis="Top-1 accuracy against float (points)",
             lower_is_better=False,
             superlative="the one that keeps accuracy best",
@@ -131,19 +139,11 @@ METRICS: Mapping[str, Metric] = {
             lower_is_better=True,
             superlative="the one that needs least memory",
             section="memory",
-            value=lambda run: memory_megabytes(run),
+            value=memory_megabytes,
             text=lambda megabytes: fmt.size(1e6 * megabytes),
         ),
     )
 }
-
-
-def memory_megabytes(run: Run) -> float | None:
-    """Peak resident memory of the isolated process less what the runtime takes before it loads a model."""
-    memory = run.get("memory")
-    if not memory or memory.get("peak_rss_bytes") is None or memory.get("runtime_baseline_bytes") is None:
-        return None
-    return float(memory["peak_rss_bytes"] - memory["runtime_baseline_bytes"]) / 1e6
 
 
 def frontier(points: Sequence[tuple[float, float]], x: Metric, y: Metric) -> list[int]:

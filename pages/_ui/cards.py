@@ -1,0 +1,99 @@
+"""Headline cards: of each backend the best technique, as three figures: size, speed, accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import streamlit as st
+
+from pages._ui import format as fmt
+from pages._ui.comparison import Relative, against_float
+from pages._ui.theme import glyph
+from quantizers.schema import Backend, Execution
+
+Run = Mapping[str, Any]
+TOLERABLE_POINTS = 1.0
+Colour = Literal["green", "red", "gray"]
+_COLOURS: Mapping[fmt.Tone, Colour] = {fmt.Tone.BETTER: "green", fmt.Tone.WORSE: "red", fmt.Tone.NEUTRAL: "gray"}
+
+
+def best(runs: Sequence[Run]) -> Run | None:
+    """Of the native techniques that lose at most 1 point, the one with the largest product of size ratio and speed-up."""
+    ranked = [(score, run) for run in runs if (score := _score(run)) is not None]
+    return max(ranked, key=lambda pair: pair[0])[1] if ranked else None
+
+
+def _score(run: Run) -> float | None:
+    relative = against_float(run)
+    if run["technique"] == "float32" or run.get("execution") != Execution.NATIVE or relative.ratio is None:
+        return None
+    if relative.change is not None and relative.change < -TOLERABLE_POINTS:
+        return None
+    return relative.ratio * (relative.speedup or 1.0)
+
+
+def best_by_backend(runs: Sequence[Run]) -> list[Run]:
+    """The best run of each backend that has one, backends in their fixed order."""
+    chosen = (best([run for run in runs if run["backend"] == backend]) for backend in Backend)
+    return [run for run in chosen if run is not None]
+
+
+def card(run: Run) -> None:
+    """One run as three figures with their verdicts."""
+    relative = against_float(run)
+    with st.container(border=True, height="stretch"):
+        st.markdown(
+            f"**{fmt.backend_name(run['backend'])}** :gray[{glyph(run['technique'])} {fmt.technique_name(run['technique'])}]",
+            help="The best here: of the techniques that lose at most 1 point, the largest product of size ratio and speed-up.",
+        )
+        size, speed, accuracy = st.columns(3)
+        with size:
+            _size(run, relative)
+        with speed:
+            _speed(run, relative)
+        with accuracy:
+            _accuracy(run, relative)
+
+
+def _size(run: Run, relative: Relative) -> None:
+    figures = _from_to(fmt.size, run["size"]["float_bytes"], run["size"]["bytes"])
+    smaller = relative.ratio is None or relative.ratio >= 1
+    verdict = fmt.Verdict(figures, fmt.Tone.BETTER if smaller else fmt.Tone.WORSE)
+    _metric("Smaller" if smaller else "Size against float", fmt.times(relative.ratio), verdict)
+
+
+def _speed(run: Run, relative: Relative) -> None:
+    verdict = relative.speed
+    if verdict is None or relative.speedup is None:
+        _metric("Speed", fmt.MISSING, fmt.Verdict("not measured", fmt.Tone.NEUTRAL), fmt.why_missing(run, "latency"))
+        return
+    latency = run["latency"]
+    figures = _from_to(fmt.milliseconds, latency["float_p50_ms"], latency["p50_ms"])
+    meaning = f"{figures}; 95 % interval of the speed-up {fmt.interval(relative.speedup_bounds)}"
+    if verdict is fmt.SAME_SPEED:
+        _metric("Speed", fmt.times(relative.speedup), verdict, meaning)
+    else:
+        ratio = relative.speedup if verdict is fmt.FASTER else 1 / relative.speedup
+        _metric(verdict.words.capitalize(), fmt.times(ratio), fmt.Verdict(figures, verdict.tone), meaning)
+
+
+def _accuracy(run: Run, relative: Relative) -> None:
+    verdict, quality = relative.accuracy, run.get("quality") or {}
+    if verdict is None:
+        _metric("Same answer as float", fmt.percent(quality.get("agreement")), fmt.Verdict("no labels", fmt.Tone.NEUTRAL))
+        return
+    bounds = fmt.Verdict(fmt.interval(relative.change_bounds, signed=True), verdict.tone)
+    meaning = (
+        f"Top-1 {fmt.accuracy(quality)} on {fmt.count(quality['n'])} images; 95 % interval of the paired difference, in points."
+    )
+    label = "Points, within noise" if verdict is fmt.SAME_ACCURACY else f"Points, {verdict.words}"
+    _metric(label, fmt.fixed(relative.change, 2, signed=True), bounds, meaning)
+
+
+def _metric(label: str, value: str, below: fmt.Verdict, meaning: str | None = None) -> None:
+    st.metric(label, value, delta=below.words, delta_arrow="off", delta_color=_COLOURS[below.tone], help=meaning)
+
+
+def _from_to(write: Callable[[float], str], before: float, after: float) -> str:
+    return f"{write(before)} → {write(after)}"
