@@ -1,0 +1,177 @@
+"""How well a quantized model still does its task: accuracy with intervals, paired with the float model on the same samples.
+
+Intervals are 95 %: Wilson's for an accuracy (Wilson 1927, J. Am. Stat. Assoc. 22), and for the difference of two accuracies on
+the same samples Newcombe's hybrid score interval for paired proportions (Newcombe 1998, Stat. Med. 17, method 10). Whether a
+difference is more than noise is that interval's and McNemar's exact test's word, never the point estimate's.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantizers.adapter import Batch
+from quantizers.numerics import tensor_error
+
+Classes = NDArray[np.int64]
+Z95 = 1.959963984540054
+"""97.5 % quantile of the standard normal distribution."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flips:
+    """Samples whose answer changed, by what it was and became."""
+
+    right_to_wrong: int
+    wrong_to_right: int
+    wrong_to_other: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClassQuality:
+    """Figures of one class; `support` is the number of its samples."""
+
+    precision: float
+    recall: float
+    f1: float
+    float_recall: float
+    support: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """Quality on `n` samples. Figures that need labels are None without them; shares are 0 to 1, drops percentage points.
+
+    `drop_pp` is float minus quantized, so positive is worse. `kl_nats` is the mean Kullback–Leibler divergence of the softmax
+    outputs from the float model's. `confusion` has true classes as rows.
+    """
+
+    n: int
+    agreement: float
+    output_sqnr_db: float | None
+    output_sqnr_db_why_not: str | None
+    output_cosine: float | None
+    kl_nats: float
+    top1: float | None = None
+    top1_ci95: tuple[float, float] | None = None
+    float_top1: float | None = None
+    drop_pp: float | None = None
+    drop_pp_ci95: tuple[float, float] | None = None
+    within_noise: bool | None = None
+    mcnemar_p: float | None = None
+    precision_macro: float | None = None
+    recall_macro: float | None = None
+    f1_macro: float | None = None
+    flips: Flips | None = None
+    per_class: tuple[ClassQuality, ...] | None = None
+    confusion: tuple[tuple[int, ...], ...] | None = None
+    top1_why_not: str | None = None
+
+
+def compare(float_logits: Batch, logits: Batch, labels: Classes | None, classes: int) -> Quality:
+    """Quality of `logits` [N, classes] against the float model's on the same samples, and against `labels` [N] if any."""
+    error = tensor_error(float_logits, logits)
+    before, after = float_logits.argmax(axis=1), logits.argmax(axis=1)
+    common: dict[str, Any] = {
+        "n": len(logits),
+        "agreement": float((before == after).mean()),
+        "output_sqnr_db": error.sqnr_db,
+        "output_sqnr_db_why_not": "exact" if error.exact else None,
+        "output_cosine": error.cosine,
+        "kl_nats": _kl_divergence(float_logits, logits),
+    }
+    if labels is None:
+        return Quality(**common, top1_why_not="the data has no labels")
+    right_before, right_after = before == labels, after == labels
+    interval = paired_difference(right_before, right_after)
+    return Quality(
+        **common,
+        top1=float(right_after.mean()),
+        top1_ci95=wilson(int(right_after.sum()), len(labels)),
+        float_top1=float(right_before.mean()),
+        drop_pp=100 * float(right_before.mean() - right_after.mean()),
+        drop_pp_ci95=(100 * interval[0], 100 * interval[1]),
+        within_noise=interval[0] <= 0 <= interval[1],
+        mcnemar_p=mcnemar(int((right_before & ~right_after).sum()), int((~right_before & right_after).sum())),
+        flips=_flips(before, after, labels),
+        **_by_class(before, after, labels, classes),
+    )
+
+
+def wilson(successes: int, n: int) -> tuple[float, float]:
+    """95 % score interval of a proportion."""
+    share, z2 = successes / n, Z95**2
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def paired_difference(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> tuple[float, float]:
+    """95 % interval of mean(before) − mean(after) over the same samples: Newcombe's method 10."""
+    n = len(before)
+    both, neither = int((before & after).sum()), int((~before & ~after).sum())
+    lost, won = int((before & ~after).sum()), int((~before & after).sum())
+    first, second = (both + lost) / n, (both + won) / n
+    (low1, high1), (low2, high2) = wilson(both + lost, n), wilson(both + won, n)
+    phi = _phi(both, lost, won, neither)
+    difference = first - second
+    below = (first - low1) ** 2 - 2 * phi * (first - low1) * (high2 - second) + (high2 - second) ** 2
+    above = (high1 - first) ** 2 - 2 * phi * (high1 - first) * (second - low2) + (second - low2) ** 2
+    return difference - math.sqrt(max(below, 0.0)), difference + math.sqrt(max(above, 0.0))
+
+
+def _phi(both: int, lost: int, won: int, neither: int) -> float:
+    """Correlation of the paired outcomes, with Newcombe's continuity correction when it is positive."""
+    margins = (both + lost) * (won + neither) * (both + won) * (lost + neither)
+    if margins == 0:
+        return 0.0
+    excess = both * neither - lost * won
+    n = both + lost + won + neither
+    corrected = max(excess - n / 2, 0.0) if excess > 0 else float(excess)
+    return corrected / math.sqrt(margins)
+
+
+def mcnemar(lost: int, won: int) -> float:
+    """Exact two-sided p-value that losses and gains are equally likely (McNemar's test)."""
+    from scipy.stats import binomtest
+
+    return float(binomtest(lost, lost + won, 0.5).pvalue) if lost + won else 1.0
+
+
+def _flips(before: Classes, after: Classes, labels: Classes) -> Flips:
+    right_before, right_after = before == labels, after == labels
+    return Flips(
+        right_to_wrong=int((right_before & ~right_after).sum()),
+        wrong_to_right=int((~right_before & right_after).sum()),
+        wrong_to_other=int((~right_before & ~right_after & (before != after)).sum()),
+    )
+
+
+def _by_class(before: Classes, after: Classes, labels: Classes, classes: int) -> dict[str, Any]:
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+    names = np.arange(classes)
+    precision, recall, f1, support = precision_recall_fscore_support(labels, after, labels=names, zero_division=0.0)
+    _, float_recall, _, _ = precision_recall_fscore_support(labels, before, labels=names, zero_division=0.0)
+    present = support > 0
+    rows = zip(precision, recall, f1, float_recall, support, strict=True)
+    return {
+        "precision_macro": float(precision[present].mean()),
+        "recall_macro": float(recall[present].mean()),
+        "f1_macro": float(f1[present].mean()),
+        "per_class": tuple(ClassQuality(float(p), float(r), float(f), float(was), int(n)) for p, r, f, was, n in rows),
+        "confusion": tuple(tuple(map(int, row)) for row in confusion_matrix(labels, after, labels=names)),
+    }
+
+
+def _kl_divergence(float_logits: Batch, logits: Batch) -> float:
+    """Mean KL(float ‖ quantized) of the softmax outputs, in nats."""
+    from scipy.special import log_softmax
+
+    reference = log_softmax(float_logits.astype(np.float64), axis=1)
+    other = log_softmax(logits.astype(np.float64), axis=1)
+    return max(float((np.exp(reference) * (reference - other)).sum(axis=1).mean()), 0.0)
