@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.fidelity import require_finite
 from quantizers.adapter import Batch
-from quantizers.numerics import dequantize
-from quantizers.schema import QuantizedLayer, QuantizedTensor, QuantParams
+from quantizers.numerics import broadcast, dequantize
+from quantizers.schema import QuantizedLayer, QuantParams
 
 BINS = 120
 MOST_BINS = 160
@@ -27,9 +28,12 @@ def weight_distributions(layers: Sequence[QuantizedLayer]) -> Arrays:
     """Histograms of every layer's weight.
 
     What there is: edges, float, quantized, codes (8 bits and fewer), channel_axis, channel_min, channel_max, clip (per tensor)
-    or clip_low and clip_high (per channel or group).
+    or, per output channel, clip_low and clip_high (of a channel's groups, the furthest).
+
+    Raises:
+        QuantizationError: a value is NaN or infinite.
     """
-    return {f"{layer.name}|weight|{what}": array for layer in layers for what, array in _weight(layer.weight).items()}
+    return {f"{layer.name}|weight|{what}": array for layer in layers for what, array in _weight(layer).items()}
 
 
 class OutputHistograms:
@@ -69,35 +73,36 @@ def bin_edges(low: float, high: float, params: QuantParams | None) -> NDArray[np
     if params is None or params.scale.size > 1:
         return _plain_edges(low, high)
     scale, zero = float(params.scale[0]), int(params.zero_point[0])
-    first, last = np.floor(low / scale + zero + 0.5), np.ceil(high / scale + zero - 0.5)
-    codes_per_bin = max(1, int(np.ceil((last - first + 1) / MOST_BINS)))
+    first, last = np.floor(low / scale + zero + 0.5), np.floor(high / scale + zero + 0.5)
+    codes_per_bin = int(np.ceil((last - first + 1) / MOST_BINS))
     count = int(np.ceil((last - first + 1) / codes_per_bin))
     edges: NDArray[np.float64] = (first - 0.5 + codes_per_bin * np.arange(count + 1) - zero) * scale
     return edges
 
 
 def _plain_edges(low: float, high: float) -> NDArray[np.float64]:
-    if low == high:
-        low, high = low - 0.5, high + 0.5
+    if high - low <= np.finfo(np.float32).eps * max(abs(low), abs(high)):
+        margin = max(1.0, abs(low)) / 2
+        low, high = low - margin, high + margin
     return np.linspace(low, high, BINS + 1)
 
 
 def _counts(values: NDArray[Any], edges: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Counts of every value: those beyond the last edge, by rounding or by clipping, fall into the outermost bins."""
+    """Counts of every value; one that rounding has put beyond the last edge falls into the outermost bin."""
     inside = np.clip(values.ravel().astype(np.float64), edges[0], edges[-1])
     return np.histogram(inside, edges)[0].astype(np.int64)
 
 
-def _weight(weight: QuantizedTensor) -> Arrays:
-    assert weight.codes is not None, "weights always carry what is stored"
-    assert weight.reference is not None, "weights always carry what they stand for"
-    reference, params = weight.reference, weight.params
-    restored = weight.codes.astype(np.float64) if params is None else dequantize(weight.codes, params)
-    low = min(float(reference.min()), float(restored.min()))
-    high = max(float(reference.max()), float(restored.max()))
-    edges = bin_edges(low, high, params)
-    axis = _channel_axis(weight)
-    rows = np.moveaxis(reference, axis, 0).reshape(reference.shape[axis], -1)
+def _weight(layer: QuantizedLayer) -> Arrays:
+    codes, reference, params = layer.weight.codes, layer.weight.reference, layer.weight.params
+    assert codes is not None, "weights always carry what is stored"
+    assert reference is not None, "weights always carry what they stand for"
+    restored = codes.astype(np.float64) if params is None else dequantize(codes, params)
+    require_finite(f"The weight of {layer.name}", reference, restored)
+    both = reference, restored
+    edges = bin_edges(min(float(one.min()) for one in both), max(float(one.max()) for one in both), params)
+    axis = _channel_axis(layer)
+    rows = _channels(reference, axis)
     arrays: Arrays = {
         "edges": edges,
         "float": _counts(reference, edges),
@@ -106,24 +111,29 @@ def _weight(weight: QuantizedTensor) -> Arrays:
         "channel_min": rows.min(axis=1),
         "channel_max": rows.max(axis=1),
     }
-    return arrays if params is None else arrays | _grid(weight.codes, params)
+    return arrays if params is None else arrays | _grid(codes, params, axis)
 
 
-def _grid(codes: NDArray[Any], params: QuantParams) -> Arrays:
+def _grid(codes: NDArray[Any], params: QuantParams, axis: int) -> Arrays:
+    """Use of the codes, and the range that they can represent."""
     arrays: Arrays = {}
     if params.bits <= MOST_CODE_BITS:
         arrays["codes"] = np.bincount(codes.ravel().astype(np.int64) - params.qmin, minlength=params.qmax - params.qmin + 1)
-    low = params.scale * (params.qmin - params.zero_point)
-    high = params.scale * (params.qmax - params.zero_point)
+    low, high = ((bound - params.zero_point) * params.scale for bound in (params.qmin, params.qmax))
     if params.scale.size == 1:
         return arrays | {"clip": np.array([low[0], high[0]])}
-    return arrays | {"clip_low": low, "clip_high": high}
+    lows, highs = (_channels(broadcast(bound, codes.shape, params), axis) for bound in (low, high))
+    return arrays | {"clip_low": lows.min(axis=1), "clip_high": highs.max(axis=1)}
 
 
-def _channel_axis(weight: QuantizedTensor) -> int:
-    """The axis of output channels; a depthwise TFLite kernel (1, H, W, C) has them last."""
-    assert weight.reference is not None
-    if weight.params is not None and weight.params.axis is not None:
-        return weight.params.axis
-    shape = weight.reference.shape
-    return len(shape) - 1 if len(shape) == 4 and shape[0] == 1 else 0
+def _channel_axis(layer: QuantizedLayer) -> int:
+    """The axis of output channels: the first, but a depthwise TFLite kernel [1, H, W, C] has them last."""
+    params = layer.weight.params
+    if params is not None and params.axis is not None:
+        return params.axis
+    return 3 if layer.op == "DEPTHWISE_CONV_2D" else 0
+
+
+def _channels(values: NDArray[Any], axis: int) -> NDArray[Any]:
+    """One row a channel."""
+    return np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)

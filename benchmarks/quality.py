@@ -8,18 +8,17 @@ difference is more than noise is that interval's and McNemar's exact test's word
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.fidelity import ErrorSums
 from quantizers.adapter import Batch
-from quantizers.numerics import tensor_error
+from quantizers.errors import BadData
 
 Classes = NDArray[np.int64]
-Z95 = 1.959963984540054
-"""97.5 % quantile of the standard normal distribution."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,29 +32,25 @@ class Flips:
 
 @dataclass(frozen=True, slots=True)
 class ClassQuality:
-    """Figures of one class; `support` is the number of its samples."""
+    """Figures of one class, `support` its number of samples. Precision is None where the class is never the answer, recall
+    where it has no samples, F1 where both hold.
+    """
 
-    precision: float
-    recall: float
-    f1: float
-    float_recall: float
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    float_recall: float | None
     support: int
 
 
-@dataclass(frozen=True, slots=True)
-class Quality:
-    """Quality on `n` samples. Figures that need labels are None without them; shares are 0 to 1, drops percentage points.
+@dataclass(frozen=True, kw_only=True)
+class _NeedsLabels:
+    """The figures that need labels; without any they are None and say so. Shares are 0 to 1, drops percentage points.
 
-    `drop_pp` is float minus quantized, so positive is worse. `kl_nats` is the mean Kullback–Leibler divergence of the softmax
-    outputs from the float model's. `confusion` has true classes as rows.
+    `drop_pp` is float minus quantized, so positive is worse. Macro figures are means over the classes among the labels.
+    `confusion` has true classes as rows.
     """
 
-    n: int
-    agreement: float
-    output_sqnr_db: float | None
-    output_sqnr_db_why_not: str | None
-    output_cosine: float | None
-    kl_nats: float
     top1: float | None = None
     top1_ci95: tuple[float, float] | None = None
     float_top1: float | None = None
@@ -70,44 +65,98 @@ class Quality:
     per_class: tuple[ClassQuality, ...] | None = None
     confusion: tuple[tuple[int, ...], ...] | None = None
     top1_why_not: str | None = None
+    top1_ci95_why_not: str | None = None
+    float_top1_why_not: str | None = None
+    drop_pp_why_not: str | None = None
+    drop_pp_ci95_why_not: str | None = None
+    within_noise_why_not: str | None = None
+    mcnemar_p_why_not: str | None = None
+    precision_macro_why_not: str | None = None
+    recall_macro_why_not: str | None = None
+    f1_macro_why_not: str | None = None
+    flips_why_not: str | None = None
+    per_class_why_not: str | None = None
+    confusion_why_not: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality(_NeedsLabels):
+    """Quality on `n` samples. The output's SQNR is of all logits together, its cosine the mean over samples; `kl_nats` is the
+    mean Kullback–Leibler divergence of the softmax outputs from the float model's.
+    """
+
+    n: int
+    agreement: float
+    output_sqnr_db: float | None
+    output_sqnr_db_why_not: str | None
+    output_cosine: float | None
+    output_cosine_why_not: str | None
+    kl_nats: float
 
 
 def compare(float_logits: Batch, logits: Batch, labels: Classes | None, classes: int) -> Quality:
-    """Quality of `logits` [N, classes] against the float model's on the same samples, and against `labels` [N] if any."""
-    error = tensor_error(float_logits, logits)
+    """Quality of `logits` [N, classes] against the float model's on the same samples, and against `labels` [N] if any.
+
+    Raises:
+        BadData: there are no samples, or labels that do not fit them.
+        QuantizationError: a logit is NaN or infinite.
+    """
+    _check(float_logits, labels, classes)
+    output = ErrorSums()
+    output.add(float_logits, logits, "The model's output")
+    error = output.figures()
     before, after = float_logits.argmax(axis=1), logits.argmax(axis=1)
-    common: dict[str, Any] = {
-        "n": len(logits),
-        "agreement": float((before == after).mean()),
-        "output_sqnr_db": error.sqnr_db,
-        "output_sqnr_db_why_not": "exact" if error.exact else None,
-        "output_cosine": error.cosine,
-        "kl_nats": _kl_divergence(float_logits, logits),
-    }
+    return Quality(
+        n=len(logits),
+        agreement=float((before == after).mean()),
+        output_sqnr_db=error.sqnr_db,
+        output_sqnr_db_why_not=error.sqnr_db_why_not,
+        output_cosine=error.cosine,
+        output_cosine_why_not=error.cosine_why_not,
+        kl_nats=kl_divergence(float_logits, logits),
+        **_without_labels() if labels is None else _against(labels, before, after, classes),
+    )
+
+
+def _check(float_logits: Batch, labels: Classes | None, classes: int) -> None:
+    if len(float_logits) == 0:
+        raise BadData("There are no samples to measure quality on.", "Evaluate on at least one sample.")
     if labels is None:
-        return Quality(**common, top1_why_not="the data has no labels")
+        return
+    if labels.shape != (len(float_logits),):
+        raise BadData(f"{labels.size} labels do not fit {len(float_logits)} samples.", "Give one label a sample, or none.")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise BadData(f"Labels span {labels.min()} to {labels.max()}.", f"The model knows the classes 0 to {classes - 1}.")
+
+
+def _without_labels() -> dict[str, Any]:
+    absent = [field.name for field in fields(_NeedsLabels) if not field.name.endswith("_why_not")]
+    return {f"{name}_why_not": "the data has no labels" for name in absent}
+
+
+def _against(labels: Classes, before: Classes, after: Classes, classes: int) -> dict[str, Any]:
     right_before, right_after = before == labels, after == labels
     interval = paired_difference(right_before, right_after)
-    return Quality(
-        **common,
-        top1=float(right_after.mean()),
-        top1_ci95=wilson(int(right_after.sum()), len(labels)),
-        float_top1=float(right_before.mean()),
-        drop_pp=100 * float(right_before.mean() - right_after.mean()),
-        drop_pp_ci95=(100 * interval[0], 100 * interval[1]),
-        within_noise=interval[0] <= 0 <= interval[1],
-        mcnemar_p=mcnemar(int((right_before & ~right_after).sum()), int((~right_before & right_after).sum())),
-        flips=_flips(before, after, labels),
+    flips = _flips(before, after, labels)
+    return {
+        "top1": float(right_after.mean()),
+        "top1_ci95": wilson(int(right_after.sum()), len(labels)),
+        "float_top1": float(right_before.mean()),
+        "drop_pp": 100 * float(right_before.mean() - right_after.mean()),
+        "drop_pp_ci95": (100 * interval[0], 100 * interval[1]),
+        "within_noise": interval[0] <= 0 <= interval[1],
+        "mcnemar_p": mcnemar(flips.right_to_wrong, flips.wrong_to_right),
+        "flips": flips,
         **_by_class(before, after, labels, classes),
-    )
+    }
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
     """95 % score interval of a proportion."""
-    share, z2 = successes / n, Z95**2
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, n).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def paired_difference(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> tuple[float, float]:
@@ -157,18 +206,26 @@ def _by_class(before: Classes, after: Classes, labels: Classes, classes: int) ->
     names = np.arange(classes)
     precision, recall, f1, support = precision_recall_fscore_support(labels, after, labels=names, zero_division=0.0)
     _, float_recall, _, _ = precision_recall_fscore_support(labels, before, labels=names, zero_division=0.0)
-    present = support > 0
-    rows = zip(precision, recall, f1, float_recall, support, strict=True)
+    answered, present = np.bincount(after, minlength=classes) > 0, support > 0
     return {
         "precision_macro": float(precision[present].mean()),
         "recall_macro": float(recall[present].mean()),
         "f1_macro": float(f1[present].mean()),
-        "per_class": tuple(ClassQuality(float(p), float(r), float(f), float(was), int(n)) for p, r, f, was, n in rows),
+        "per_class": tuple(
+            ClassQuality(
+                precision=float(precision[one]) if answered[one] else None,
+                recall=float(recall[one]) if present[one] else None,
+                f1=float(f1[one]) if answered[one] or present[one] else None,
+                float_recall=float(float_recall[one]) if present[one] else None,
+                support=int(support[one]),
+            )
+            for one in names
+        ),
         "confusion": tuple(tuple(map(int, row)) for row in confusion_matrix(labels, after, labels=names)),
     }
 
 
-def _kl_divergence(float_logits: Batch, logits: Batch) -> float:
+def kl_divergence(float_logits: Batch, logits: Batch) -> float:
     """Mean KL(float ‖ quantized) of the softmax outputs, in nats."""
     from scipy.special import log_softmax
 
