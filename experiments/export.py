@@ -12,9 +12,11 @@ from typing import Any
 
 from experiments.store.store import RunDocument
 
-LAYER_COLUMNS = ("layer", "native_name", "op", "tensor", "channel", "dtype", "bits", "scheme", "granularity", "axis")
-LAYER_COLUMNS += ("scale", "zero_point", "qmin", "qmax", "sqnr_db", "mse", "cosine", "max_abs", "rmse_per_step")
-LAYER_COLUMNS += ("clipping_share", "levels_used", "quantized", "runs_in", "why_not")
+LAYER_COLUMNS = (
+    *("layer", "native_name", "op", "tensor", "channel", "dtype", "bits", "scheme", "granularity", "axis", "group_size"),
+    *("scale", "zero_point", "qmin", "qmax", "sqnr_db", "mse", "cosine", "max_abs", "rmse_per_step"),
+    *("clipping_share", "levels_used", "quantized", "runs_in", "why_not"),
+)
 
 
 def export_run(run: RunDocument, files: Mapping[str, Path], folder: Path) -> list[Path]:

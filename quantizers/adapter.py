@@ -81,6 +81,8 @@ class Adapter(Protocol):
     """One backend. Creating it is cheap: heavy libraries are imported inside the methods."""
 
     backend: Backend
+    runtime: str
+    """The module `open` needs, importable by itself: the memory it takes is the runtime's own and not the model's."""
 
     def quantize(self, model: FloatModel, request: Request, report: Report) -> QuantizedModel:
         """Quantizes `model`.

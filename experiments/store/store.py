@@ -102,6 +102,7 @@ class Store:
         shared = {"experiment_id": experiment_id, "created": now, "stage": "", "progress": 0.0, "cancel": False}
         measurement = plan.trials[0].measurement
         model = plan.trials[0].model
+        rows: list[tuple[TrialSpec, Status, dict[str, str] | None]]
         rows = [(trial, Status.QUEUED, None) for trial in plan.trials]
         rows += [
             (TrialSpec(model, one.backend, one.technique, measurement), Status.UNAVAILABLE, one.error.to_dict())

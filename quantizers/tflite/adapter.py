@@ -29,6 +29,7 @@ class TFLiteAdapter:
     """Meets `quantizers.adapter.Adapter`."""
 
     backend = Backend.TFLITE
+    runtime = "quantizers.tflite.runtime"
 
     def quantize(self, model: FloatModel, request: Request, report: Report) -> TFLiteModel:
         """Converts the Keras form of `model` into `request.workdir`.
