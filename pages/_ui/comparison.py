@@ -1,7 +1,7 @@
 """One run against another: ratios and differences with their intervals, and how far each of them can be trusted.
 
 Against its own float baseline a run was measured in pairs: the same images, and latency interleaved in the same minutes. Any
-other two runs were measured apart, so their interval is the wide one: Newcombe's for accuracy, the quotient of bounds for latency.
+other two runs were measured apart, so their interval is the wide one: Newcombe's for accuracy, for latency that of the bounds.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -46,11 +47,10 @@ def number(value: float | None, digits: int = 3) -> str:
         return MISSING
     if value == 0:
         return "0"
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
     if not 1e-4 <= abs(value) < 1e6:
-        mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
         return f"{mantissa}e{int(exponent)}".replace("-", MINUS)
-    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    return fixed(value, decimals)
+    return fixed(value, max(0, digits - 1 - int(exponent)))
 
 
 def fixed(value: float | None, decimals: int, *, signed: bool = False) -> str:
@@ -240,14 +240,14 @@ def run_name(run: Run) -> str:
 
 
 def run_names(runs: Iterable[Run]) -> dict[str, str]:
-    """A name for each run id, told apart by model, options and date only where the shorter name is not unique."""
+    """A name for each run id; runs of one name are told apart by what differs: model, options, date or id."""
     runs = list(runs)
     names = {run["run_id"]: run_name(run) for run in runs}
     for part in (_model, _options, _moment, _id):
-        taken = list(names.values())
-        for run in runs:
-            if taken.count(names[run["run_id"]]) > 1 and part(run):
-                names[run["run_id"]] += f" · {part(run)}"
+        for name, count in Counter(names.values()).items():
+            alike = [run for run in runs if names[run["run_id"]] == name]
+            if count > 1 and len({part(run) for run in alike}) > 1:
+                names |= {run["run_id"]: f"{name} · {part(run)}" for run in alike if part(run)}
     return names
 
 

@@ -58,7 +58,7 @@ DARK = Palette(
     reference="#878C94",
     better="#62CF8B",
     worse="#FF8A80",
-    accent="#6468CC",
+    accent="#6C70D8",
     backend=MappingProxyType({Backend.PYTORCH: "#F08A4B", Backend.TFLITE: "#2CC498", Backend.ONNXRUNTIME: "#5CB0EA"}),
     error=("#E4DFF3", "#CBC8E4", "#ADA9D3", "#908BC2", "#7569AE", "#5E4A98", "#48307F", "#331766"),
 )
