@@ -1,28 +1,39 @@
 """A process that does nothing but load one artefact and run it: `python -m benchmarks._session_process BACKEND ARTEFACT …`.
 
 It speaks JSON lines: commands on standard input, answers on what was standard output. Standard output then becomes standard
-error, so that nothing a library prints can be taken for an answer. It ends when standard input closes, which happens when
-whoever measures dies.
+error, so that nothing a library prints can be taken for an answer. A thread reads the commands, so that the process ends as
+soon as standard input closes, even in the middle of a run: that happens when whoever measures dies.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import sys
+import threading
 import time
 from importlib import import_module
 from pathlib import Path
+from queue import Queue
 from typing import IO, Any
 
 import numpy as np
-import psutil
 
+from benchmarks import _memory
 from benchmarks.protocol import WARM_UP_RUNS, WARM_UP_SECONDS
 from quantizers import registry
 from quantizers.adapter import Session
+from quantizers.errors import OutOfMemory, QuantScopeError
 from quantizers.schema import Backend
+
+ORPHANED = 70
+LEAD_IN_RUNS = 3
+"""Untimed runs at the start of a block: the process that ran before has emptied the caches."""
+MOST_SAMPLES = 1000
+"""Samples kept of a block, evenly spread; a model of a few microseconds would give a hundred thousand."""
+Commands = Queue[dict[str, Any]]
 
 
 def main() -> None:
@@ -33,57 +44,74 @@ def main() -> None:
     parser.add_argument("batch", type=Path)
     parser.add_argument("--options", type=json.loads, default={})
     parser.add_argument("--threads", type=int, default=1)
+    given = parser.parse_args()
+    commands: Commands = Queue()
+    threading.Thread(target=_listen, args=(commands,), daemon=True).start()
     with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8") as answers:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-        _serve(parser.parse_args(), answers)
+        try:
+            _serve(given, commands, answers)
+        except QuantScopeError as error:
+            _answer(answers, error=error.to_dict())
+        except MemoryError:
+            _answer(answers, error=OutOfMemory("Loading or running the model took all memory.", "Try a smaller one.").to_dict())
 
 
-def _serve(given: argparse.Namespace, answers: IO[str]) -> None:
-    adapter = registry.get(given.backend)
-    import_module(adapter.runtime)
-    runtime_baseline = _peak_rss()
-    started = time.perf_counter()
-    session = adapter.open(given.artefact, given.options, given.threads)
-    prepared = session.prepare(np.load(given.batch))
-    loaded = time.perf_counter()
-    session.run(prepared)
-    first = time.perf_counter()
-    _answer(answers, load_ms=(loaded - started) * 1e3, first_ms=(first - loaded) * 1e3, runtime_baseline_bytes=runtime_baseline)
+def _listen(commands: Commands) -> None:
     for line in sys.stdin:
-        command = json.loads(line)
-        if command["do"] == "warm_up":
-            _run(session, prepared, WARM_UP_RUNS, WARM_UP_SECONDS)
-            _answer(answers)
-        elif command["do"] == "block":
-            _answer(answers, samples_ns=_run(session, prepared, command["runs"], command["seconds"]))
-        else:
-            _answer(answers, peak_rss_bytes=_peak_rss())
+        commands.put(json.loads(line))
+    os._exit(ORPHANED)
 
 
-def _run(session: Session, prepared: Any, runs: int, seconds: float) -> list[int]:
-    """Times single inferences until there are at least `runs`, or `seconds` have passed ten times over."""
-    samples: list[int] = []
-    clock = time.perf_counter_ns
-    began = clock()
+def _serve(given: argparse.Namespace, commands: Commands, answers: IO[str]) -> None:
+    adapter = registry.get(given.backend)
+    batch = np.load(given.batch)
+    import_module(adapter.runtime)
+    _memory.forget_peak()
+    runtime_baseline = _memory.resident_bytes()
+    started = time.perf_counter_ns()
+    session = adapter.open(given.artefact, given.options, given.threads)
+    prepared = session.prepare(batch)
+    loaded = time.perf_counter_ns()
+    session.run(prepared)
+    first = time.perf_counter_ns()
+    _warm_up(session, prepared)
+    _answer(
+        answers,
+        load_ms=(loaded - started) / 1e6,
+        first_ms=(first - loaded) / 1e6,
+        runtime_baseline_bytes=runtime_baseline,
+        # Taken here, since the samples of the blocks to come are no memory of the model's.
+        peak_rss_bytes=max(_memory.peak_bytes(), runtime_baseline),
+    )
     while True:
-        before = clock()
+        _answer(answers, **_block(session, prepared, **commands.get()))
+
+
+def _warm_up(session: Session, prepared: Any) -> None:
+    runs, began = 0, time.perf_counter()
+    while runs < WARM_UP_RUNS or time.perf_counter() - began < WARM_UP_SECONDS:
         session.run(prepared)
-        after = clock()
-        samples.append(after - before)
-        elapsed = (after - began) / 1e9
-        if (elapsed >= seconds and len(samples) >= runs) or elapsed >= 10 * seconds:
-            return samples
+        runs += 1
 
 
-def _peak_rss() -> int:
-    """Most memory this process has held, in bytes; the present amount where the system keeps no peak."""
-    memory = psutil.Process().memory_info()
-    status = Path("/proc/self/status")
-    if status.is_file():
-        for line in status.read_text(encoding="utf-8").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return int(getattr(memory, "peak_wset", memory.rss))
+def _block(session: Session, prepared: Any, runs: int, seconds: float, limit_seconds: float) -> dict[str, Any]:
+    """Times single inferences until there are `runs` that took `seconds`, or until they took `limit_seconds`."""
+    for _ in range(LEAD_IN_RUNS):
+        session.run(prepared)
+    samples: list[int] = []
+    spent, enough, limit = 0, int(seconds * 1e9), int(limit_seconds * 1e9)
+    clock, run = time.perf_counter_ns, session.run
+    gc.collect()
+    gc.disable()
+    while (spent < enough or len(samples) < runs) and spent < limit:
+        before = clock()
+        run(prepared)
+        took = clock() - before
+        samples.append(took)
+        spent += took
+    gc.enable()
+    return {"samples_ns": samples[:: -(-len(samples) // MOST_SAMPLES)], "runs": len(samples), "seconds": spent / 1e9}
 
 
 def _answer(answers: IO[str], **values: Any) -> None:

@@ -12,8 +12,10 @@ from benchmarks.latency import Timing
 
 RESAMPLES = 2000
 LEAST_FOR_P90, LEAST_FOR_P99 = 44, 459
-"""Samples from which a 95 % interval of the percentile exists at all (order statistics)."""
+"""Samples from which a percentile is reported."""
 NOISY_IQR, NOISY_DRIFT = 0.10, 0.05
+Interval = tuple[float, float]
+NO_EAGER = "only PyTorch has an eager mode"
 
 
 class Verdict(StrEnum):
@@ -26,8 +28,8 @@ class Verdict(StrEnum):
 class Latency:
     """Latency of one candidate beside its baseline. `speedup` is baseline p50 ÷ own p50, above 1 when faster.
 
-    `noisy` warns of a spread (IQR ÷ median) over 10 % or a drift between blocks over 5 %. `p90_ms` and `p99_ms` are None when
-    there are too few samples for them.
+    `noisy` warns of a spread (IQR ÷ median) over 10 % or of a block's median more than 5 % off. `n` counts the samples, and
+    throughput is that of all of them, slow ones too.
     """
 
     threads: int
@@ -36,7 +38,9 @@ class Latency:
     p50_ms: float
     p50_ci95_ms: tuple[float, float]
     p90_ms: float | None
+    p90_ms_why_not: str | None
     p99_ms: float | None
+    p99_ms_why_not: str | None
     iqr_ms: float
     throughput_per_s: float
     noisy: bool
@@ -46,78 +50,113 @@ class Latency:
     speedup_ci95: tuple[float, float]
     verdict: Verdict
     eager_p50_ms: float | None
+    eager_p50_ms_why_not: str | None
     speedup_vs_eager: float | None
+    speedup_vs_eager_why_not: str | None
     load_ms: float
     first_ms: float
 
 
 def summarise(candidate: Timing, baseline: Timing, eager: Timing | None, *, threads: int, batch: int, seed: int) -> Latency:
     """The figures of `candidate`; `eager` is a second baseline that only PyTorch has."""
-    own, reference = np.median(candidate.samples_ns), np.median(baseline.samples_ns)
-    own_medians, reference_medians = _bootstrap(candidate, baseline, np.random.default_rng(seed))
-    ratio = _interval(reference_medians / own_medians)
-    quartiles = np.percentile(candidate.samples_ns, (25, 75))
-    iqr = float(quartiles[1] - quartiles[0])
-    eager_median = None if eager is None else float(np.median(eager.samples_ns))
+    own, p50 = candidate.samples_ns, _p50(candidate)
+    interval, ratio = _intervals(candidate, baseline, np.random.default_rng(seed))
+    p90, p90_why_not = _percentile(own, 90, LEAST_FOR_P90)
+    p99, p99_why_not = _percentile(own, 99, LEAST_FOR_P99)
     return Latency(
         threads=threads,
         batch=batch,
-        n=candidate.samples_ns.size,
-        p50_ms=own / 1e6,
-        p50_ci95_ms=_interval(own_medians / 1e6),
-        p90_ms=_percentile(candidate, 90, LEAST_FOR_P90),
-        p99_ms=_percentile(candidate, 99, LEAST_FOR_P99),
-        iqr_ms=iqr / 1e6,
-        throughput_per_s=batch / (float(own) / 1e9),
-        noisy=bool(iqr / own > NOISY_IQR or _drift(candidate) > NOISY_DRIFT or _drift(baseline) > NOISY_DRIFT),
+        n=own.size,
+        p50_ms=p50 / 1e6,
+        p50_ci95_ms=interval,
+        p90_ms=p90,
+        p90_ms_why_not=p90_why_not,
+        p99_ms=p99,
+        p99_ms_why_not=p99_why_not,
+        iqr_ms=_iqr(candidate) / 1e6,
+        throughput_per_s=batch * own.size / (float(own.sum()) / 1e9),
+        noisy=_noisy(candidate) or _noisy(baseline),
         baseline="float32",
-        float_p50_ms=reference / 1e6,
-        speedup=float(reference / own),
+        float_p50_ms=_p50(baseline) / 1e6,
+        speedup=_p50(baseline) / p50,
         speedup_ci95=ratio,
         verdict=_verdict(ratio),
-        eager_p50_ms=None if eager_median is None else eager_median / 1e6,
-        speedup_vs_eager=None if eager_median is None else float(eager_median / own),
+        eager_p50_ms=_p50(eager) / 1e6 if eager else None,
+        eager_p50_ms_why_not=None if eager else NO_EAGER,
+        speedup_vs_eager=_p50(eager) / p50 if eager else None,
+        speedup_vs_eager_why_not=None if eager else NO_EAGER,
         load_ms=candidate.load_ms,
         first_ms=candidate.first_ms,
     )
 
 
-def _bootstrap(
-    candidate: Timing, baseline: Timing, random: np.random.Generator
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Medians of resampled blocks: both sides are given the same blocks, which lie side by side in time.
+def _intervals(candidate: Timing, baseline: Timing, random: np.random.Generator) -> tuple[Interval, Interval]:
+    """95 % intervals of the candidate's p50, in ms, and of baseline p50 ÷ candidate p50.
 
-    Blocks are resampled, not single runs: runs within a block are alike, and counting them as independent would make the
-    interval far too narrow.
+    Both sides are given the same resampled blocks, which lie side by side in time, so drift cancels in the ratio. Blocks are
+    resampled, not single runs: runs within a block are alike, and counting them as independent would make the interval far
+    too narrow.
     """
-    own, reference = _by_block(candidate), _by_block(baseline)
-    draws = random.integers(0, len(own), (RESAMPLES, len(own)))
-    return np.median(own[draws], axis=1), np.median(reference[draws], axis=1)
+    count = len(_block_p50s(candidate))
+    weights = random.multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
+    own, reference = _resampled_p50(candidate, weights), _resampled_p50(baseline, weights)
+    return _interval(own / 1e6, count), _interval(reference / own, count)
 
 
-def _by_block(timing: Timing) -> NDArray[np.float64]:
-    """Median of every block, in ns."""
-    return np.array([np.median(timing.samples_ns[timing.blocks == block]) for block in np.unique(timing.blocks)])
+def _resampled_p50(timing: Timing, weights: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Median of the samples with each block taken as often as each row of `weights` [resamples, blocks] says."""
+    order = np.argsort(timing.samples_ns, kind="stable")
+    samples, blocks = timing.samples_ns[order], timing.blocks[order]
+    medians = np.empty(len(weights))
+    for row, weight in enumerate(weights):
+        reached = np.cumsum(weight[blocks])
+        medians[row] = samples[np.searchsorted(reached, reached[-1] / 2)]
+    return medians
 
 
-def _drift(timing: Timing) -> float:
-    """Largest deviation of a block's median from the overall one, relative."""
-    overall = float(np.median(timing.samples_ns))
-    return float(np.abs(_by_block(timing) - overall).max() / overall)
+def _interval(values: NDArray[np.float64], blocks: int) -> Interval:
+    """The expanded percentile interval of bootstrapped `values`.
 
+    A plain one is too narrow for few blocks: it lacks both the factor √(n/(n−1)) and Student's t (Hesterberg 2015, What
+    Teachers Should Know About the Bootstrap, The American Statistician 69).
+    """
+    from scipy.special import ndtr, stdtrit
 
-def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    low, high = np.percentile(values, (2.5, 97.5))
+    tail = 100 * ndtr(-np.sqrt(blocks / (blocks - 1)) * stdtrit(blocks - 1, 0.975))
+    low, high = np.percentile(values, (tail, 100 - tail))
     return float(low), float(high)
 
 
-def _verdict(ratio: tuple[float, float]) -> Verdict:
+def _verdict(ratio: Interval) -> Verdict:
     if ratio[0] > 1:
         return Verdict.FASTER
     return Verdict.SLOWER if ratio[1] < 1 else Verdict.NO_MEASURABLE_DIFFERENCE
 
 
-def _percentile(timing: Timing, percent: float, least: int) -> float | None:
-    if timing.samples_ns.size < least:
-        return None
-    return float(np.percentile(timing.samples_ns, percent)) / 1e6
+def _noisy(timing: Timing) -> bool:
+    overall = _p50(timing)
+    drift = float(np.abs(_block_p50s(timing) - overall).max())
+    return _iqr(timing) / overall > NOISY_IQR or drift / overall > NOISY_DRIFT
+
+
+def _p50(timing: Timing) -> float:
+    """Median of all samples, in ns."""
+    return float(np.median(timing.samples_ns))
+
+
+def _iqr(timing: Timing) -> float:
+    """Interquartile range of all samples, in ns."""
+    first, third = np.percentile(timing.samples_ns, (25, 75))
+    return float(third - first)
+
+
+def _block_p50s(timing: Timing) -> NDArray[np.float64]:
+    """Median of every block, in ns."""
+    return np.array([np.median(timing.samples_ns[timing.blocks == block]) for block in np.unique(timing.blocks)])
+
+
+def _percentile(samples: NDArray[np.int64], percent: int, least: int) -> tuple[float | None, str | None]:
+    """A percentile in ms, or None and why it is not reported."""
+    if samples.size < least:
+        return None, f"{samples.size} samples; p{percent} takes {least}"
+    return float(np.percentile(samples, percent)) / 1e6, None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-BLOCKS = 5
+BLOCKS = 10
+"""Blocks each candidate runs in at least: what the intervals are bootstrapped from, so more than a handful."""
 WARM_UP_RUNS = 10
 WARM_UP_SECONDS = 0.5
 
@@ -18,12 +19,16 @@ class Protocol:
     limit_seconds: float
 
     @property
+    def block_runs(self) -> int:
+        return -(-self.runs // BLOCKS)
+
+    @property
     def block_seconds(self) -> float:
         return self.seconds / BLOCKS
 
     @property
-    def block_runs(self) -> int:
-        return -(-self.runs // BLOCKS)
+    def block_limit_seconds(self) -> float:
+        return self.limit_seconds / BLOCKS
 
     def satisfied(self, runs: int, seconds: float) -> bool:
         return (runs >= self.runs and seconds >= self.seconds) or seconds >= self.limit_seconds
