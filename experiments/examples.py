@@ -29,7 +29,7 @@ def main() -> None:
         runs = [run for model in MODELS for run in _measure(library, model)]
         shutil.rmtree(EXAMPLES, ignore_errors=True)
         for run in runs:
-            library.export(run["run_id"], EXAMPLES / folder_name(run))
+            library.export(run["run_id"], EXAMPLES / folder_name(run), roles=("artefact", "details"))
     README.write_text(with_table(README.read_text(encoding="utf-8"), runs), encoding="utf-8")
 
 

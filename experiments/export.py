@@ -1,4 +1,7 @@
-"""A run as a folder: run.json, spec.json, layers.csv, details.npz and the artefact. The bundled examples are such folders."""
+"""A run as a folder: run.json, spec.json, layers.csv, details.npz, samples.npz and the artefact.
+
+The bundled examples are such folders.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ LAYER_COLUMNS = (
 
 
 def export_run(run: RunDocument, files: Mapping[str, Path], folder: Path) -> list[Path]:
-    """Writes a finished run and its files ("artefact", "details") into `folder`; returns what was written."""
+    """Writes a finished run and its files by role into `folder`; returns what was written."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for role, source in files.items():

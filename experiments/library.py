@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -50,22 +50,23 @@ class Library:
         raise UnknownName(f"There is no example “{run_id}”.", "Open the overview to see the examples there are.")
 
     def file(self, run_id: str, role: str) -> Path:
-        """The artefact ("artefact") or the arrays ("details") of a finished run."""
+        """A kept file of a finished run: "artefact", "details" (arrays of its layers) or "samples" (raw latency samples)."""
         if not run_id.startswith(EXAMPLE_PREFIX):
             return self.store.file(run_id, role)
         run = self.run(run_id)
         folder = self._examples / run_id.removeprefix(EXAMPLE_PREFIX)
-        return folder / run["artefact"]["path"] if role == "artefact" else folder / "details.npz"
+        return folder / run["artefact"]["path"] if role == "artefact" else folder / f"{role}.npz"
 
     def details(self, run_id: str) -> dict[str, NDArray[Any]]:
         """Histograms and per-channel figures of a finished run; keys as in `benchmarks.distribution`."""
         with np.load(self.file(run_id, "details"), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
 
-    def export(self, run_id: str, folder: Path) -> list[Path]:
-        """Writes a finished run, its arrays and its artefact into `folder`."""
+    def export(self, run_id: str, folder: Path, roles: Sequence[str] = ("artefact", "details", "samples")) -> list[Path]:
+        """Writes a finished run and those of its files that it has into `folder`."""
         run = self.run(run_id)
-        return export_run(run, {role: self.file(run_id, role) for role in ("artefact", "details")}, folder)
+        wanted = [role for role in roles if role != "samples" or run["latency"]]
+        return export_run(run, {role: self.file(run_id, role) for role in wanted}, folder)
 
 
 @lru_cache(maxsize=4)

@@ -98,10 +98,13 @@ def run_trial(spec: TrialSpec, workdir: Path, report: Report) -> Finished:
         sections, timings = _time(spec, baseline, candidate, material.evaluation[:1], progress)
     result |= sections
     result["provenance"] = _provenance(spec, adapter, material, clock.seconds)
-    details = workdir / "details.npz"
-    kept: dict[str, Any] = arrays | timings
-    np.savez_compressed(details, **kept)
-    return Finished(result, layers, {"artefact": candidate.path, "details": details})
+    files = {"artefact": candidate.path, "details": _save(workdir / "details.npz", arrays)}
+    return Finished(result, layers, files | ({"samples": _save(workdir / "samples.npz", timings)} if timings else {}))
+
+
+def _save(path: Path, arrays: dict[str, Any]) -> Path:
+    np.savez_compressed(path, **arrays)
+    return path
 
 
 def load_material(spec: TrialSpec) -> Material:
@@ -181,8 +184,8 @@ def _time(
         seed=conditions.seed,
     )
     memory = {"peak_rss_bytes": own.peak_rss_bytes, "runtime_baseline_bytes": own.runtime_baseline_bytes}
-    samples = {f"latency|{key}|samples_ns": timing.samples_ns for key, timing in timings.items()}
-    blocks = {f"latency|{key}|blocks": timing.blocks for key, timing in timings.items()}
+    samples = {f"{key}|samples_ns": timing.samples_ns for key, timing in timings.items()}
+    blocks = {f"{key}|blocks": timing.blocks for key, timing in timings.items()}
     return {"latency": asdict(figures), "memory": memory}, samples | blocks
 
 

@@ -25,6 +25,8 @@ POLL_SECONDS = 0.2
 TERM_SECONDS = 2.0
 TRIAL_LIMIT_SECONDS = 3600.0
 ROOT = Path(__file__).resolve().parents[2]
+_started: list[subprocess.Popen[bytes]] = []
+"""Workers this process started: polled so that one that left does not stay a zombie of a long-lived server."""
 
 
 def ensure_worker(folder: Path | None = None) -> None:
@@ -39,8 +41,9 @@ def ensure_worker(folder: Path | None = None) -> None:
     except Timeout:
         return
     lock.release()
+    _started[:] = [worker for worker in _started if worker.poll() is None]
     with (folder / "worker.log").open("ab") as log:
-        subprocess.Popen(
+        worker = subprocess.Popen(
             [sys.executable, "-m", "experiments.jobs.worker"],
             cwd=ROOT,
             env=os.environ | {"QUANTSCOPE_HOME": str(folder)},
@@ -49,6 +52,7 @@ def ensure_worker(folder: Path | None = None) -> None:
             stderr=log,
             start_new_session=True,
         )
+    _started.append(worker)
 
 
 def main() -> None:
