@@ -22,6 +22,7 @@ from typing import IO, Any
 import numpy as np
 
 from benchmarks import _memory
+from benchmarks._stdout import claimed_stdout
 from benchmarks.protocol import WARM_UP_RUNS, WARM_UP_SECONDS
 from quantizers import registry
 from quantizers.adapter import Session
@@ -47,8 +48,7 @@ def main() -> None:
     given = parser.parse_args()
     commands: Commands = Queue()
     threading.Thread(target=_listen, args=(commands,), daemon=True).start()
-    with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8") as answers:
-        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    with claimed_stdout() as answers:
         try:
             _serve(given, commands, answers)
         except QuantScopeError as error:

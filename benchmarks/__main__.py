@@ -1,0 +1,64 @@
+"""The performance benchmarks: `python -m benchmarks [NAME] [--json]`; without a name, all of them.
+
+With `--json` standard output is exactly one JSON document. Exit codes: 0 done, 2 no such benchmark.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from benchmarks._stdout import claimed_stdout
+from benchmarks.suite import BENCHMARKS
+from quantizers.errors import InputError, UnknownName
+
+BAD_INPUT = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs benchmarks and prints their figures; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Run the performance benchmarks.")
+    parser.add_argument("name", nargs="?", help=f"one of: {', '.join(BENCHMARKS)} (all)")
+    parser.add_argument("--json", action="store_true", dest="as_json", help="print exactly one JSON document")
+    given = parser.parse_args(arguments)
+    with claimed_stdout() as out:
+        try:
+            document, code = _document(given.name), 0
+        except InputError as error:
+            document, code = {"error": error.to_dict()}, BAD_INPUT
+        print(json.dumps(document) if given.as_json else _text(document), file=out)
+    return code
+
+
+def _document(name: str | None) -> dict[str, Any]:
+    if name is None:
+        return {"benchmarks": [_run(one) for one in BENCHMARKS]}
+    if name not in BENCHMARKS:
+        raise UnknownName.of("benchmark", name, BENCHMARKS)
+    return _run(name)
+
+
+def _run(name: str) -> dict[str, Any]:
+    return {"benchmark": name, "figures": {key: asdict(figure) for key, figure in BENCHMARKS[name]().items()}}
+
+
+def _text(document: dict[str, Any]) -> str:
+    if "error" in document:
+        return f"{document['error']['message']} {document['error']['hint']}"
+    return "\n\n".join(_table(one) for one in document.get("benchmarks", [document]))
+
+
+def _table(document: dict[str, Any]) -> str:
+    rows = [document["benchmark"]]
+    for name, figure in document["figures"].items():
+        target = "" if figure["target"] is None else f"   target {figure['target']:g}"
+        rows.append(f"  {name:<30}{figure['value']:>12.4g} {figure['unit']}{target}")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

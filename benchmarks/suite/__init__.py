@@ -1,0 +1,13 @@
+"""The performance benchmarks, by name. Each is a function that measures and returns figures with a unit and a target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from benchmarks.suite import latency_noise, weight_error
+from benchmarks.suite.figure import Figures
+
+BENCHMARKS: Mapping[str, Callable[[], Figures]] = {
+    "weight_error": weight_error.run,
+    "latency_noise": latency_noise.run,
+}
