@@ -17,20 +17,16 @@ from pages._ui.findings import find
 from pages._ui.inspector import inspect
 from pages._ui.layer_table import columns, frame
 from pages._ui.outcome import error_words, result_words
+from pages._ui.reading import arrays as read_arrays
+from pages._ui.reading import finished
 from pages._ui.theme import backend_colour, palette
 from quantizers.errors import QuantScopeError, UnknownName
 from quantizers.schema import Status
 
 
-@st.cache_data(max_entries=16, show_spinner=False)
-def details(_library: Library, run_id: str, artefact: str) -> dict[str, NDArray[Any]]:  # noqa: ARG001
-    """A finished run's arrays. `artefact`, its digest, keeps a re-measured example from being answered with an old one."""
-    return _library.details(run_id)
-
-
 def choose_run(library: Library) -> str | None:
     """The picker of finished runs; returns the id the address names, or that of the newest run with something quantized."""
-    runs = [run for run in [*library.store.runs(status=Status.DONE), *library.examples()] if run["status"] == Status.DONE]
+    runs = finished(library)
     names = fmt.run_names(runs)
     quantized = (run["run_id"] for run in runs if run.get("layers_quantized"))
     chosen = st.query_params.get("run") or next(quantized, next(iter(names), None))
@@ -63,7 +59,7 @@ def show(library: Library, run: RunDocument) -> None:
     st.markdown(finding.text)
     names = [layer["name"] for layer in layers]
     chosen = st.query_params.get("layer", finding.layer or names[0])
-    arrays = details(library, run["run_id"], run["artefact"]["sha256"])
+    arrays = read_arrays(run["run_id"])
     _table(run, layers, arrays, names.index(chosen) if chosen in names else None)
     downloads(library, run, key="layers")
     if chosen not in names:
@@ -81,14 +77,15 @@ def _table(run: RunDocument, layers: Sequence[Mapping[str, Any]], arrays: Mappin
         hide_index=True,
         column_config=columns(backend_colour(run["backend"], palette())),
         on_select=lambda: _choose_layer(run["run_id"], key, [layer["name"] for layer in layers]),
-        selection_mode="single-row",
+        selection_mode=["single-row", "single-cell"],
         placeholder=fmt.MISSING,
         alt="Layers with their quantization parameters and errors; select a row to inspect its layer",
     )
 
 
 def _choose_layer(run_id: str, key: str, names: Sequence[str]) -> None:
-    rows = st.session_state[key].selection.rows
+    selection = st.session_state[key].selection
+    rows = [row for row, _ in selection.cells] or selection.rows
     if rows:
         st.query_params.update(run=run_id, layer=names[rows[0]])
 

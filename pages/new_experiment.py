@@ -5,11 +5,13 @@ The address holds every choice and, once Run was pressed, the experiment (`new_e
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import streamlit as st
 
 from experiments.jobs.worker import ensure_worker
 from experiments.library import Library
-from experiments.spec import ExperimentSpec, LatencyProtocol, Measurement, Plan, plan
+from experiments.spec import ExperimentSpec, Plan, plan
 from models import datasets, zoo
 from models.float_model import ModelInfo
 from pages._ui import format as fmt
@@ -18,6 +20,7 @@ from pages._ui.errors import show_error
 from pages._ui.forms import choose_data, choose_model, show_samples
 from pages._ui.matrix import matrix
 from pages._ui.options import choose_options
+from pages._ui.outcome import conditions_words
 from pages._ui.progress import show_experiment
 from quantizers.capabilities import BACKEND_TITLES
 from quantizers.errors import InputError, UnknownName
@@ -70,19 +73,11 @@ def _run(library: Library, planned: Plan) -> None:
         pressed = st.button("Run", key="new_run", type="primary", icon=":material/play_arrow:")
         count = len(planned.trials)
         st.markdown(f"**{count} trial{'s' if count > 1 else ''}**, {_how_long(library, planned)}", width="content")
-    st.caption(_conditions(planned.trials[0].measurement))
+    st.caption(f"Each trial: {conditions_words(asdict(planned.trials[0].measurement))}.")
     if pressed:
         st.query_params["new_experiment"] = library.store.submit(planned)
         ensure_worker()
         st.rerun()
-
-
-def _conditions(measurement: Measurement) -> str:
-    calibration, evaluation = (fmt.count(n) for n in (measurement.calibration_samples, measurement.eval_samples))
-    samples = f"{calibration} calibration and {evaluation} evaluation samples"
-    threads = f"{measurement.threads} thread{'s' if measurement.threads > 1 else ''}"
-    latency = "no latency" if measurement.latency is LatencyProtocol.NONE else f"{measurement.latency} latency protocol"
-    return f"Each trial: {samples}, seed {measurement.seed}, {threads}, {latency}."
 
 
 def _how_long(library: Library, planned: Plan) -> str:

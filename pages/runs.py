@@ -13,7 +13,7 @@ from pages._ui import format as fmt
 from pages._ui.errors import show_empty
 from pages._ui.outcome import BADGES
 from pages._ui.run_details import open_details, show_details
-from pages._ui.run_table import COLUMNS, frame
+from pages._ui.run_table import COLUMNS, table
 from quantizers.schema import Status
 
 POLL = "2s"
@@ -69,7 +69,7 @@ def listing(library: Library, wanted: dict[str, list[str]], polling: bool) -> No
     # A selection is row numbers: a new listing gets a new table, so that they never point at other runs.
     key = f"runs_table_{hash(tuple(run['run_id'] for run in runs))}"
     event = st.dataframe(
-        frame(runs),
+        table(runs),
         key=key,
         height=ROW_PIXELS * (min(len(runs), MAX_ROWS_SHOWN) + 1) + 2,
         hide_index=True,

@@ -16,6 +16,8 @@ from pages._ui.inspector_charts import Channels, channels_figure, channels_findi
 from pages._ui.theme import backend_colour, palette
 from quantizers.capabilities import NO_KEEP_FLOAT
 
+SPIKE_PERCENT = 20
+"""A bin that holds more, such as the zeros of a ReLU, would flatten all others on a linear axis."""
 HISTOGRAM_KEY = "Grey: float. Line: after dequantizing. Dashed: the range integers can represent. Thin: zero."
 
 
@@ -30,23 +32,13 @@ class Figure:
     meaning: str
 
 
-def _split(share: float) -> str:
-    return f"{fmt.percent(share, 0)} / {fmt.percent(1 - share, 0)}"
-
-
 FIGURES = (
     Figure("weight", "sqnr_db", "Weight SQNR", fmt.decibels, "Power of the weights over that of their error; 6 dB is one bit."),
     Figure("output", "sqnr_db", "Output SQNR", fmt.decibels, "Of the layer's output, with every layer before it quantized."),
     Figure(
         "weight", "rmse_per_step", "RMSE / step", fmt.number, "Ideal rounding gives 0.289; clipping more, unused range less."
     ),
-    Figure(
-        "weight",
-        "clipping_share",
-        "Clipping / rounding",
-        _split,
-        "What the squared error of the weights is made of.",
-    ),
+    Figure("weight", "clipping_share", "Clipping share", fmt.percent, "Of the weights' squared error; the rest is rounding."),
     Figure("weight", "levels_used", "Levels used", fmt.percent, "Distinct integer codes that occur, of all there are."),
     Figure("weight", "cosine", "Cosine similarity", lambda value: fmt.fixed(value, 5), "1: the weights point the same way."),
     Figure("weight", "max_abs", "Largest error", fmt.number, "The largest difference of a weight from its dequantized value."),
@@ -59,7 +51,7 @@ def inspect(run: Mapping[str, Any], layer: Mapping[str, Any], arrays: Mapping[st
     st.subheader(layer["name"])
     st.caption(_describe(layer))
     _run_again(run, layer)
-    with st.grid(4, min_column_width=150):
+    with st.grid(4, min_column_width=160):
         for figure in FIGURES:
             _figure(figure, layer)
     left, right = st.columns(2)
@@ -119,7 +111,10 @@ def _histogram(
         _absent(title, "This run kept no such histogram.")
         return
     alt = f"Histogram of the {part} of {layer['name']}, float against quantized"
-    show(histograms([data], palette(), axis), title=title, alt=alt, key=f"layers_{part}", caption=HISTOGRAM_KEY)
+    figure = histograms([data], palette(), axis)
+    if data.before.max() > SPIKE_PERCENT:
+        figure.update_yaxes(type="log", title="Share (%), log scale")
+    show(figure, title=title, alt=alt, key=f"layers_{part}", caption=HISTOGRAM_KEY)
 
 
 def _channels(run: Mapping[str, Any], layer: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:

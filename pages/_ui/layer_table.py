@@ -30,7 +30,7 @@ def columns(colour: str) -> dict[str, Any]:
     """How the columns of `frame` are shown, the sparklines in `colour`."""
     return {
         "layer": _TEXT("Layer", pinned=True),
-        "weights": st.column_config.BarChartColumn("Weights", width="small", y_min=0, y_max=1, color=colour),
+        "weights": st.column_config.AreaChartColumn("Weights", width="small", y_min=0, y_max=1, color=colour),
         "op": _TEXT("Operation"),
         "bits": _NUMBER("Bits", format="%d", help="Bits of one weight"),
         "sqnr_weight": _NUMBER("Weight SQNR, dB", format="%.1f", help="Signal to quantization noise of the weights"),

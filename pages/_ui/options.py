@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import streamlit as st
 
@@ -16,10 +17,11 @@ from quantizers.capabilities import BACKEND_TITLES, CAPABILITIES, NO_KEEP_FLOAT,
 from quantizers.schema import OptionValue
 
 MAX_SEED = 2**32 - 1
-LATENCY_WORDS = {
-    LatencyProtocol.QUICK: "Quick: up to a minute each",
-    LatencyProtocol.STANDARD: "Standard: up to ten minutes each",
-    LatencyProtocol.NONE: "None",
+OPTION_TITLES = {
+    "io": "Input and output type",
+    "lowered": "Fused for this CPU",
+    "observer": "Calibration observer",
+    "per_channel": "A scale per channel",
 }
 
 
@@ -49,10 +51,9 @@ def choose_options(model: str, data: str, described: Dataset | None, pairs: Sequ
             latency = st.selectbox(
                 "Latency",
                 [protocol.value for protocol in LatencyProtocol],
-                format_func=lambda value: LATENCY_WORDS[LatencyProtocol(value)],
                 key="new_latency",
                 bind="query-params",
-                help="Runs alone on the machine, interleaved with the float baseline, in a fresh process.",
+                help=_LATENCY_HELP,
             )
         options = _technique_options(pairs)
         keep_float = _keep_float(model, pairs)
@@ -61,6 +62,25 @@ def choose_options(model: str, data: str, described: Dataset | None, pairs: Sequ
 
 _SEED_HELP = "Chooses the samples and starts every random number; the same seed gives the same run."
 _THREADS_HELP = "Threads the runtime may use while latency is measured."
+_LATENCY_HELP = (
+    "Measured in fresh processes, alone on the machine and interleaved with the float baseline. "
+    "Quick takes up to a minute a trial, standard up to ten."
+)
+
+
+def restore(measurement: Mapping[str, Any], options: Mapping[str, OptionValue], keep_float: Sequence[str]) -> None:
+    """Has the widgets of the next run show what an experiment of the store was run with."""
+    state = {
+        "new_calibration": measurement["calibration_samples"],
+        "new_evaluation": measurement["eval_samples"],
+        "new_seed": measurement["seed"],
+        "new_threads": measurement["threads"],
+        "new_latency": measurement["latency"],
+        "new_keep_float": list(keep_float),
+    }
+    state |= {f"new_option_{name}": value for name, value in options.items()}
+    for key, value in state.items():
+        st.session_state[key] = value
 
 
 def _samples(described: Dataset | None) -> tuple[int | None, int | None]:
@@ -69,7 +89,6 @@ def _samples(described: Dataset | None) -> tuple[int | None, int | None]:
     default = DEFAULT_CALIBRATION_SAMPLES if calibration is None else min(DEFAULT_CALIBRATION_SAMPLES, calibration)
     chosen = st.number_input(
         "Calibration samples",
-        min_value=1,
         value=None,
         step=1,
         key="new_calibration",
@@ -79,7 +98,6 @@ def _samples(described: Dataset | None) -> tuple[int | None, int | None]:
     )
     evaluated = st.number_input(
         "Evaluation samples",
-        min_value=1,
         value=None,
         step=1,
         key="new_evaluation",
@@ -111,17 +129,13 @@ def _technique_options(pairs: Sequence[Pair]) -> dict[str, OptionValue]:
 def _technique_option(option: Option, pairs: Sequence[Pair]) -> OptionValue:
     where = ", ".join(f"{BACKEND_TITLES[backend]} {fmt.technique_name(code)}" for backend, code in pairs)
     return st.selectbox(
-        option.name.replace("_", " ").capitalize(),
+        OPTION_TITLES.get(option.name, option.name.replace("_", " ").capitalize()),
         option.choices,
-        format_func=_option_words,
+        format_func=lambda value: str(value).lower(),
         key=f"new_option_{option.name}",
         bind="query-params",
         help=f"{option.help}. Applies to {where}.",
     )
-
-
-def _option_words(value: OptionValue) -> str:
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
 def _keep_float(model: str, pairs: Sequence[Pair]) -> tuple[str, ...]:

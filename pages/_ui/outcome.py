@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pages._ui import format as fmt
-from quantizers.schema import Status
+from quantizers.schema import Mode, Status
 
 Run = Mapping[str, Any]
 
@@ -24,6 +24,7 @@ class Badge:
         return f":{self.colour}[{self.icon} {self.word}]"
 
 
+FLOAT = Mode.FLOAT32.value
 BADGES: Mapping[Status, Badge] = {
     Status.QUEUED: Badge("Queued", ":material/schedule:", "gray"),
     Status.RUNNING: Badge("Running", ":material/autorenew:", "violet"),
@@ -42,6 +43,9 @@ def badge(run: Run) -> Badge:
 def result_words(run: Run) -> str:
     """A finished run in one line of Markdown; what was not measured is left out."""
     size, quality, latency = (run.get(section) or {} for section in ("size", "quality", "latency"))
+    if run["technique"] == FLOAT:
+        parts = [fmt.size(size.get("bytes")), f"{fmt.accuracy(quality)} top-1", fmt.milliseconds(latency.get("p50_ms"))]
+        return " · ".join(["float baseline", *(part for part in parts if fmt.MISSING not in part)])
     parts = [fmt.size(size.get("bytes")), fmt.smaller(size["ratio"]) if size.get("ratio") else ""]
     if quality.get("top1") is not None:
         verdict = fmt.accuracy_verdict(quality)
@@ -50,6 +54,15 @@ def result_words(run: Run) -> str:
         parts.append(f"{fmt.percent(quality['agreement'])} agreement with float")
     parts.append(_speed(latency))
     return " · ".join(part for part in parts if part)
+
+
+def conditions_words(measurement: Run) -> str:
+    """The conditions that the trials of an experiment share."""
+    calibration, evaluation = (fmt.count(measurement[f"{which}_samples"]) for which in ("calibration", "eval"))
+    threads = f"{measurement['threads']} thread{'s' if measurement['threads'] > 1 else ''}"
+    latency = "no latency" if measurement["latency"] == "none" else f"{measurement['latency']} latency protocol"
+    samples = f"{calibration} calibration and {evaluation} evaluation samples of {measurement['data']}"
+    return f"{samples}, seed {measurement['seed']}, {threads}, {latency}"
 
 
 def _speed(latency: Run) -> str:

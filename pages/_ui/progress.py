@@ -17,9 +17,11 @@ from experiments.store.store import RunDocument
 from pages._ui import format as fmt
 from pages._ui.durations import Durations
 from pages._ui.errors import show_error
-from pages._ui.outcome import error_words, result_words
+from pages._ui.matrix import possible, write
+from pages._ui.options import restore
+from pages._ui.outcome import conditions_words, error_words, result_words
 from quantizers.errors import UnknownName
-from quantizers.schema import Status
+from quantizers.schema import Backend, Status
 
 POLL = "1s"
 COLUMNS = (2.2, 4.4, 1.6, 1.2)
@@ -35,28 +37,31 @@ def show_experiment(library: Library, experiment_id: str) -> None:
         st.button("Set up a new experiment", key="new_leave", on_click=_leave, icon=":material/add_circle:")
         return
     st.title(f"Experiment on {runs[0]['model']}")
-    durations = Durations([*library.examples(), *library.store.runs()])
+    st.caption(f"Each trial: {conditions_words(runs[0]['measurement'])}.")
+    earlier = [run for run in [*library.examples(), *library.store.runs()] if run["experiment_id"] != experiment_id]
     polling = _active(runs)
-    st.fragment(_watch, run_every=POLL if polling else None)(library, experiment_id, durations, polling)
+    st.fragment(_watch, run_every=POLL if polling else None)(library, experiment_id, earlier, polling)
 
 
-def _watch(library: Library, experiment_id: str, durations: Durations, polling: bool) -> None:
+def _watch(library: Library, experiment_id: str, earlier: Sequence[RunDocument], polling: bool) -> None:
     runs = library.store.runs(experiment_id=experiment_id)
     if polling and not _active(runs):
         st.rerun()
     if polling:
         ensure_worker()
-    now = time.time()
-    _heading(library, experiment_id, runs, sum(durations.remaining(run, now) or 0.0 for run in runs if _active([run])))
+    durations, now = Durations([*earlier, *runs]), time.time()
+    remaining = {run["run_id"]: durations.remaining(run, now) for run in runs if _active([run])}
+    known = [seconds for seconds in remaining.values() if seconds is not None]
+    _heading(library, experiment_id, runs, sum(known) if len(known) == len(remaining) else None)
     for run in runs:
-        _row(library, run, durations.remaining(run, now), now)
+        _row(library, run, remaining.get(run["run_id"]), now)
 
 
 def _active(runs: Sequence[RunDocument]) -> bool:
     return any(Status(run["status"]).active for run in runs)
 
 
-def _heading(library: Library, experiment_id: str, runs: Sequence[RunDocument], remaining: float) -> None:
+def _heading(library: Library, experiment_id: str, runs: Sequence[RunDocument], remaining: float | None) -> None:
     done = [run["run_id"] for run in runs if run["status"] == Status.DONE.value]
     interrupted = sum(run["status"] == Status.INTERRUPTED.value for run in runs)
     words = f"{len(done)} of {len(runs)} done"
@@ -77,7 +82,7 @@ def _heading(library: Library, experiment_id: str, runs: Sequence[RunDocument], 
         if interrupted:
             label = f"Resume {interrupted} interrupted"
             st.button(label, key="new_resume", icon=":material/resume:", on_click=_resume, args=(library, experiment_id))
-        st.button("Change and run again", key="new_leave", icon=":material/tune:", on_click=_leave)
+        st.button("Change and run again", key="new_leave", icon=":material/tune:", on_click=_again, args=(runs,))
 
 
 def _row(library: Library, run: RunDocument, remaining: float | None, now: float) -> None:
@@ -110,7 +115,7 @@ def _state(run: RunDocument, status: Status) -> None:
 
 def _time(run: RunDocument, status: Status, remaining: float | None, now: float) -> str:
     if status is Status.QUEUED:
-        return f"takes about {fmt.seconds(remaining)}" if remaining else "waiting"
+        return f"takes about {fmt.seconds(remaining)}" if remaining else ""
     if not run["started"]:
         return ""
     if status is Status.RUNNING:
@@ -121,6 +126,16 @@ def _time(run: RunDocument, status: Status, remaining: float | None, now: float)
 
 def _resume(library: Library, experiment_id: str) -> None:
     library.store.resume(experiment_id)
+
+
+def _again(runs: Sequence[RunDocument]) -> None:
+    """Back to the form, filled in as this experiment was."""
+    _leave()
+    asked = {(Backend(run["backend"]), run["technique"]) for run in runs}
+    pairs = [pair for pair in possible() if pair in asked]
+    st.query_params.update(new_model=runs[0]["model"], new_data=runs[0]["measurement"]["data"], new_techniques=write(pairs))
+    options = {name: value for run in runs for name, value in run["options"].items()}
+    restore(runs[0]["measurement"], options, runs[0]["keep_float"])
 
 
 def _leave() -> None:

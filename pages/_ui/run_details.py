@@ -29,8 +29,11 @@ def open_details(run_id: str) -> None:
 def show_details(library: Library) -> None:
     """Shows the drawer of the run that the address names, if it names one."""
     run_id = st.query_params.get(PARAMETER)
-    if run_id:
-        st.dialog("Run details", position="right", width="medium", on_dismiss=_close)(_body)(library, run_id)
+    if not run_id:
+        return
+    found = library.runs([run_id])
+    title = f"{found[0]['model']} · {fmt.run_name(found[0])}" if found else "Run details"
+    st.dialog(title, position="right", width="medium", on_dismiss=_close)(_body)(library, run_id)
 
 
 def _close() -> None:
@@ -43,7 +46,6 @@ def _body(library: Library, run_id: str) -> None:
     except QuantScopeError as error:
         show_error(error)
         return
-    st.subheader(f"{run['model']} · {fmt.run_name(run)}")
     done = run["status"] == Status.DONE.value
     st.markdown(result_words(run) if done else error_words(run))
     if done:
