@@ -12,6 +12,8 @@ from quantizers.schema import Granularity
 
 Layer = Mapping[str, Any]
 MOSTLY_CLIPPING = 0.5
+HARMLESS_DB = 40.0
+"""From here up the error is at most 1 % of the signal."""
 NOTABLY_BETTER_DB = 6.0
 
 
@@ -42,7 +44,8 @@ def find(layers: Sequence[Layer]) -> Finding:
     text = f"**{worst['name']}** has the lowest {part} SQNR, {fmt.decibels(min(levels))}"
     if len(levels) > 1:
         text += f" (median of the {len(levels)} layers: {fmt.decibels(median(levels))})"
-    sentences = [f"{text}.", _cause(worst), _left_float(layers)]
+    text += f": its error is {fmt.percent(10 ** (-min(levels) / 20))} of its signal."
+    sentences = [text, "" if min(levels) >= HARMLESS_DB else _cause(worst), _left_float(layers)]
     return Finding(" ".join(sentence for sentence in sentences if sentence), worst["name"])
 
 
@@ -58,7 +61,7 @@ def _cause(layer: Layer) -> str:
         return f"Its weights are at {fmt.decibels(own)}, so most of the error comes from activations or from earlier layers."
     if weight.get("granularity") == Granularity.PER_TENSOR.value:
         return "One scale serves all its channels; one scale per channel usually helps."
-    return "Most of its error is the rounding of its weights; keep the layer in float, or give it more bits."
+    return "Most of it is the rounding of its weights: this is the layer to keep in float, or to give more bits."
 
 
 def _left_float(layers: Sequence[Layer]) -> str:

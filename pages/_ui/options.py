@@ -69,18 +69,16 @@ _LATENCY_HELP = (
 
 
 def restore(measurement: Mapping[str, Any], options: Mapping[str, OptionValue], keep_float: Sequence[str]) -> None:
-    """Has the widgets of the next run show what an experiment of the store was run with."""
-    state = {
+    """Writes into the address, while no widget here is drawn, what an experiment of the store was run with."""
+    parameters = {
         "new_calibration": measurement["calibration_samples"],
         "new_evaluation": measurement["eval_samples"],
         "new_seed": measurement["seed"],
         "new_threads": measurement["threads"],
         "new_latency": measurement["latency"],
-        "new_keep_float": list(keep_float),
     }
-    state |= {f"new_option_{name}": value for name, value in options.items()}
-    for key, value in state.items():
-        st.session_state[key] = value
+    parameters |= {f"new_option_{name}": value for name, value in options.items()}
+    st.query_params.update({name: str(value).lower() for name, value in parameters.items()}, new_keep_float=list(keep_float))
 
 
 def _samples(described: Dataset | None) -> tuple[int | None, int | None]:

@@ -81,8 +81,13 @@ def _heading(library: Library, experiment_id: str, runs: Sequence[RunDocument], 
             return
         if interrupted:
             label = f"Resume {interrupted} interrupted"
-            st.button(label, key="new_resume", icon=":material/resume:", on_click=_resume, args=(library, experiment_id))
-        st.button("Change and run again", key="new_leave", icon=":material/tune:", on_click=_again, args=(runs,))
+            if st.button(label, key="new_resume", icon=":material/resume:"):
+                library.store.resume(experiment_id)
+                st.rerun()
+        # A callback of a fragment runs the fragment alone; what changes the whole page asks for a run of it.
+        if st.button("Change and run again", key="new_leave", icon=":material/tune:"):
+            _again(runs)
+            st.rerun()
 
 
 def _row(library: Library, run: RunDocument, remaining: float | None, now: float) -> None:
@@ -122,10 +127,6 @@ def _time(run: RunDocument, status: Status, remaining: float | None, now: float)
         left = f", about {fmt.seconds(remaining)} left" if remaining else ""
         return fmt.seconds(now - run["started"]) + left
     return f"took {fmt.seconds(run['finished'] - run['started'])}" if run["finished"] else ""
-
-
-def _resume(library: Library, experiment_id: str) -> None:
-    library.store.resume(experiment_id)
 
 
 def _again(runs: Sequence[RunDocument]) -> None:

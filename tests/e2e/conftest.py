@@ -1,4 +1,7 @@
-"""The real app on a free port with a data directory of its own, and Chromium to look at it with."""
+"""The real app on a free port with a data directory of its own, and Chromium to look at it with.
+
+After every test its tabs are checked: no traceback, no error in the console, no request to another machine.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,15 @@ from pathlib import Path
 
 import psutil
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 60.0
 CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 INSTALL_HINT = "The browser tests need Chromium: apt-get install chromium"
 TRACEBACK = "[data-testid='stException']"
+BASE_PATH_PROBES = ("/_stcore/health", "/_stcore/host-config")
+"""On a deep link Streamlit's page looks for the server below the link first, and gets a 404 there."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +63,9 @@ class Visitor:
         self.page.wait_for_selector("[data-testid='stApp'][data-test-script-state='notRunning']", timeout=30_000)
 
     def check(self) -> None:
-        """No traceback on the page, no error in the console."""
+        """No traceback on the page, no error in the console, nothing asked of another machine."""
         assert self.page.locator(TRACEBACK).count() == 0, self.page.locator(TRACEBACK).first.inner_text()
+        assert self.page.get_by_text("This page could not be drawn").count() == 0, self.page.locator("pre").all_inner_texts()
         assert not self.complaints, self.complaints
 
 
@@ -146,6 +152,7 @@ def visit(browser: Browser) -> Iterator[Callable[[Server], Visitor]]:
         page = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True).new_page()
         visitor = Visitor(page, server)
         page.on("console", lambda message: _note(visitor, message))
+        page.on("request", lambda request: _note_request(visitor, request))
         page.on("pageerror", lambda error: visitor.complaints.append(str(error)))
         visitors.append(visitor)
         return visitor
@@ -157,5 +164,11 @@ def visit(browser: Browser) -> Iterator[Callable[[Server], Visitor]]:
 
 
 def _note(visitor: Visitor, message: ConsoleMessage) -> None:
-    if message.type == "error":
-        visitor.complaints.append(message.text)
+    address = message.location.get("url", "")
+    if message.type == "error" and not address.endswith(BASE_PATH_PROBES):
+        visitor.complaints.append(f"{message.text} ({address})")
+
+
+def _note_request(visitor: Visitor, request: Request) -> None:
+    if not request.url.startswith((visitor.server.url, "data:", "blob:")):
+        visitor.complaints.append(f"asked another machine for {request.url}")

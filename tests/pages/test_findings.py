@@ -18,6 +18,7 @@ def test_the_layer_with_the_lowest_output_sqnr_is_named() -> None:
     finding = find(run)
     assert finding.layer == lowest["name"]
     assert f"**{lowest['name']}** has the lowest output SQNR" in finding.text
+    assert f"{100 * 10 ** (-lowest['output']['sqnr_db'] / 20):.1f}\u202f% of its signal" in finding.text
 
 
 def test_a_float_run_has_nothing_to_point_at() -> None:

@@ -84,7 +84,7 @@ def test_the_drawer_of_a_finished_run_says_what_was_asked_and_measured(store: St
     assert rows["Evaluation samples"] == "10\u202f000"
     assert rows["CPU"] == "Test CPU"
     assert rows["Io"] == "int8"
-    assert [button.label for button in test.get("download_button")][0] == "Artefact (.tflite)"
+    assert "Artefact (.tflite)" in [button.label for button in test.get("download_button")]
 
 
 def test_the_drawer_of_a_crash_shows_error_hint_and_log(store: Store) -> None:
