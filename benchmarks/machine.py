@@ -40,7 +40,7 @@ class Machine:
 @cache
 def describe() -> Machine:
     """This machine. Reads /proc/cpuinfo; elsewhere asks py-cpuinfo, which takes about a second."""
-    cpu, flags = _from_proc() or _from_library()
+    cpu, flags = from_proc() or _from_library()
     return Machine(
         cpu=cpu,
         isa=tuple(flag for flag in RELEVANT_FLAGS if flag in flags),
@@ -51,8 +51,8 @@ def describe() -> Machine:
     )
 
 
-def _from_proc() -> tuple[str, frozenset[str]] | None:
-    source = Path("/proc/cpuinfo")
+def from_proc(source: Path = Path("/proc/cpuinfo")) -> tuple[str, frozenset[str]] | None:
+    """CPU model and flags of the first processor; None where there is no such file, or it lists no flags."""
     if not source.is_file():
         return None
     fields: dict[str, str] = {}

@@ -1,5 +1,4 @@
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -134,7 +133,7 @@ def test_outputs_are_counted_batch_by_batch_on_one_set_of_bins(make_layer, param
         assert counts.tolist() == np.histogram(np.concatenate(values), arrays["conv1|output|edges"])[0].tolist()
 
 
-def test_arrays_are_stored_without_pickles(make_layer, tmp_path: Path) -> None:
+def test_arrays_are_stored_without_pickles(make_layer) -> None:
     arrays, file = weight_distributions([make_layer("block/conv"), make_layer("dense", (3, 4))]), BytesIO()
     np.savez_compressed(file, **arrays)
     with np.load(BytesIO(file.getvalue()), allow_pickle=False) as loaded:
