@@ -67,7 +67,7 @@ class SessionProcess:
             raise BackendCrashed(f"The process that times the model {_ending(self.process.wait())}.", self._last_words())
         answer: Answer = json.loads(line)
         if "error" in answer:
-            raise _error(answer["error"])
+            raise raised(answer["error"])
         return answer
 
     def _last_words(self) -> str:
@@ -124,7 +124,7 @@ def _ending(returncode: int) -> str:
     return f"was ended by {signal.Signals(-returncode).name}" if returncode < 0 else f"ended with code {returncode}"
 
 
-def _error(described: Mapping[str, str]) -> QuantScopeError:
+def raised(described: Mapping[str, str]) -> QuantScopeError:
     """The error that a process reported, as the class it had there."""
     classes, known = [QuantScopeError], {}
     while classes:

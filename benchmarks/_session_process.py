@@ -75,7 +75,7 @@ def _serve(given: argparse.Namespace, commands: Commands, answers: IO[str]) -> N
     loaded = time.perf_counter_ns()
     session.run(prepared)
     first = time.perf_counter_ns()
-    _warm_up(session, prepared)
+    warm_up(session, prepared)
     _answer(
         answers,
         load_ms=(loaded - started) / 1e6,
@@ -85,17 +85,17 @@ def _serve(given: argparse.Namespace, commands: Commands, answers: IO[str]) -> N
         peak_rss_bytes=max(_memory.peak_bytes(), runtime_baseline),
     )
     while True:
-        _answer(answers, **_block(session, prepared, **commands.get()))
+        _answer(answers, **run_block(session, prepared, **commands.get()))
 
 
-def _warm_up(session: Session, prepared: Any) -> None:
+def warm_up(session: Session, prepared: Any) -> None:
     runs, began = 0, time.perf_counter()
     while runs < WARM_UP_RUNS or time.perf_counter() - began < WARM_UP_SECONDS:
         session.run(prepared)
         runs += 1
 
 
-def _block(session: Session, prepared: Any, runs: int, seconds: float, limit_seconds: float) -> dict[str, Any]:
+def run_block(session: Session, prepared: Any, runs: int, seconds: float, limit_seconds: float) -> dict[str, Any]:
     """Times single inferences until there are `runs` that took `seconds`, or until they took `limit_seconds`."""
     for _ in range(LEAD_IN_RUNS):
         session.run(prepared)
