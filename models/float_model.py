@@ -106,3 +106,9 @@ class FloatModel:
         from models import keras_form
 
         return keras_form.build(self.architecture, self.weights, self.info.id.replace("-", "_"))
+
+    def onnx_model(self) -> Any:
+        """An onnx.ModelProto taking [N, C, H, W] float32; nodes carry the layer names; ends in logits."""
+        from models import onnx_form
+
+        return onnx_form.build(self.architecture, self.weights, self.info.id.replace("-", "_"))

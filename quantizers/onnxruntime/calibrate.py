@@ -1,0 +1,89 @@
+"""Ranges of activations from calibration samples, in memory that does not grow with their number.
+
+The runtime's histogram calibrators keep every activation of all they read in one go. Given one batch at a time they merge its
+histogram into the last one and forget it, so batches are handed over singly and the ranges are passed to `quantize_static` as
+its calibration cache.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod
+from onnxruntime.quantization.calibrate import create_calibrator, save_tensors_data
+
+from quantizers.adapter import Batch, Report
+from quantizers.onnxruntime.session import channels_first
+
+_BATCH = 32
+
+
+class Calibrator(StrEnum):
+    MINMAX = "minmax"
+    MOVING_AVERAGE = "moving_average"
+    PERCENTILE = "percentile"
+    ENTROPY = "entropy"
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """A calibrator of the runtime, with the settings that are not its own defaults."""
+
+    method: CalibrationMethod
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+_RECIPES = {
+    Calibrator.MINMAX: _Recipe(CalibrationMethod.MinMax),
+    # The default weight of a new batch, 0.01, would hardly let a few batches move the range of the first one.
+    Calibrator.MOVING_AVERAGE: _Recipe(CalibrationMethod.MinMax, {"moving_average": True, "averaging_constant": 0.1}),
+    Calibrator.PERCENTILE: _Recipe(CalibrationMethod.Percentile),
+    Calibrator.ENTROPY: _Recipe(CalibrationMethod.Entropy),
+}
+
+
+class _OneBatch(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no type hints
+    def __init__(self, name: str, batch: NDArray[np.float32]) -> None:
+        self._feeds = iter([{name: batch}])
+
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        return next(self._feeds, None)
+
+
+def measure_ranges(
+    prepared: Path, input_name: str, samples: Batch, calibrator: Calibrator, folder: Path, report: Report
+) -> tuple[Path, CalibrationMethod]:
+    """Runs the float model at `prepared` on `samples` and writes the range of every activation to a file in `folder`.
+
+    Returns:
+        The file, in the form `quantize_static` takes as `calibration_cache_path`, and the method it has to be told.
+    """
+    recipe = _RECIPES[calibrator]
+    path = folder / "ranges.json"
+    with redirect_stdout(sys.stderr):  # The calibrators print what they do.
+        observer = create_calibrator(
+            prepared,
+            augmented_model_path=str(folder / "augmented.onnx"),
+            calibrate_method=recipe.method,
+            extra_options=recipe.settings,
+        )
+        for done, batch in _batches(samples):
+            report(0.2 + 0.5 * done / len(samples), f"Calibrating: {done} of {len(samples)} samples")
+            observer.collect_data(_OneBatch(input_name, batch))
+        save_tensors_data(observer.compute_data(), path)
+    return path, recipe.method
+
+
+def _batches(samples: Batch) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Pairs of the number of samples after it and a batch, channels first."""
+    for start in range(0, len(samples), _BATCH):
+        batch = samples[start : start + _BATCH]
+        yield start + len(batch), channels_first(batch)

@@ -1,0 +1,214 @@
+"""Prepared float model → quantized model: one recipe a mode, by the runtime's tools where they can do it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import onnx
+from onnx import ModelProto
+from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, quantize_static
+
+from quantizers.adapter import Batch, Report, Request
+from quantizers.errors import UnknownName, Unsupported
+from quantizers.onnxruntime.calibrate import Calibrator, measure_ranges
+from quantizers.onnxruntime.reader import WeightedOp
+from quantizers.onnxruntime.weights import Rewriter
+from quantizers.schema import Mode, Scheme, Technique
+
+_PRODUCTS = ["MatMul", "Gemm"]
+_GROUPS = (None, 16, 32, 64, 128, 256)
+"""Group sizes that MatMulNBits has a kernel for."""
+_TYPES = {"u8": QuantType.QUInt8, "s8": QuantType.QInt8}
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What a recipe works on.
+
+    Attributes:
+        prepared: the prepared float model; recipes leave this object as it is.
+        path: where the same model lies on disk.
+        float_ops: its layers by name, in the model's order.
+        samples: checked calibration samples; None for techniques that need none.
+        folder: for files that nobody keeps.
+    """
+
+    request: Request
+    prepared: ModelProto
+    path: Path
+    float_ops: Mapping[str, WeightedOp]
+    samples: Batch | None
+    folder: Path
+    report: Report
+
+    @property
+    def layers(self) -> list[str]:
+        """The layers to quantize."""
+        return [name for name in self.float_ops if name not in self.request.keep_float]
+
+    def rewriter(self, model: ModelProto | None = None) -> Rewriter:
+        """A rewriter of `model`, which is changed; without one, of a copy of the prepared model."""
+        if model is None:
+            model = ModelProto()
+            model.CopyFrom(self.prepared)
+        return Rewriter(model, dict(self.float_ops))
+
+
+Recipe = Callable[[Job], ModelProto]
+
+
+def convert(job: Job) -> ModelProto:
+    """The quantized model.
+
+    Raises:
+        Unsupported: there is no recipe for the technique, or its options exclude each other.
+        UnknownName: mixed precision names a layer that the model does not have.
+    """
+    technique = job.request.technique
+    recipe = _RECIPES.get((technique.mode, technique.weight, technique.activation))
+    groups = _GROUPS if technique.mode is Mode.WEIGHT_ONLY else (None,)
+    if recipe is None or technique.group_size not in groups:
+        raise Unsupported(
+            f"ONNX Runtime has no way to do {technique.code}.", "The technique list says what it has, and why not."
+        )
+    return recipe(job)
+
+
+def _float32(job: Job) -> ModelProto:
+    return job.prepared
+
+
+def _dynamic(job: Job) -> ModelProto:
+    """Weights in integers, ranges of activations measured at each inference by DynamicQuantizeLinear, always in uint8."""
+    options = job.request.options
+    target = job.folder / "dynamic.onnx"
+    quantize_dynamic(
+        str(job.path),
+        str(target),
+        op_types_to_quantize=_PRODUCTS if options.get("op_types", "all") == "dense" else [*_PRODUCTS, "Conv"],
+        per_channel=bool(options.get("per_channel", True)),
+        weight_type=_types(str(options.get("types", "u8s8")))[1],
+        nodes_to_exclude=list(job.request.keep_float),
+    )
+    return onnx.load(target)
+
+
+def _static(job: Job) -> ModelProto:
+    return _quantize_static(job, *_types(str(job.request.options.get("types", "u8s8"))))
+
+
+def _static_wide_activations(job: Job) -> ModelProto:
+    return _quantize_static(job, QuantType.QInt16, QuantType.QInt8)
+
+
+def _static_narrow_weights(job: Job) -> ModelProto:
+    return _quantize_static(job, QuantType.QUInt8, QuantType.QInt4)
+
+
+def _quantize_static(job: Job, activation: QuantType, weight: QuantType, exclude: Sequence[str] | None = None) -> ModelProto:
+    options = job.request.options
+    assert job.samples is not None
+    calibrator = Calibrator(str(options.get("calibrator", Calibrator.MINMAX)))
+    input_name = job.prepared.graph.input[0].name
+    ranges, method = measure_ranges(job.path, input_name, job.samples, calibrator, job.folder, job.report)
+    job.report(0.75, "Quantizing")
+    target = job.folder / "static.onnx"
+    quantize_static(
+        str(job.path),
+        str(target),
+        calibration_cache_path=ranges,
+        calibrate_method=method,
+        quant_format=QuantFormat.QOperator if options.get("format", "qdq") == "qoperator" else QuantFormat.QDQ,
+        activation_type=activation,
+        weight_type=weight,
+        per_channel=bool(options.get("per_channel", True)),
+        reduce_range=bool(options.get("reduce_range", False)),
+        nodes_to_exclude=list(job.request.keep_float if exclude is None else exclude),
+    )
+    return onnx.load(target)
+
+
+def _weight_only(job: Job) -> ModelProto:
+    technique, rewriter = job.request.technique, job.rewriter()
+    assert technique.weight_bits is not None
+    scheme = Scheme(str(job.request.options.get("scheme", Scheme.SYMMETRIC)))
+    for layer in job.layers:
+        rewriter.integers(layer, technique.weight_bits, group_size=technique.group_size, scheme=scheme)
+    return rewriter.finish()
+
+
+def _every_layer(change: Callable[[Rewriter, str], None]) -> Recipe:
+    """The recipe that does the same to the weights of each layer and leaves the rest of the float model alone."""
+
+    def recipe(job: Job) -> ModelProto:
+        rewriter = job.rewriter()
+        for layer in job.layers:
+            change(rewriter, layer)
+        return rewriter.finish()
+
+    return recipe
+
+
+def _hybrid(job: Job) -> ModelProto:
+    """Activations as in static quantization, weights and biases in the float types."""
+    rewriter = job.rewriter(_quantize_static(job, QuantType.QUInt8, QuantType.QInt8))
+    for layer in job.layers:
+        rewriter.half(layer)
+        rewriter.float_bias(layer)
+    return rewriter.finish()
+
+
+def _mixed(job: Job) -> ModelProto:
+    """Weights of each layer in bits of its own; the activations of all that are not float in 8 bits, from calibration."""
+    bits = mixed_bits(job.request.technique, list(job.float_ops))
+    kept = [name for name in job.float_ops if not bits[name] or name in job.request.keep_float]
+    if len(kept) == len(job.float_ops):
+        return job.prepared
+    rewriter = job.rewriter(_quantize_static(job, QuantType.QUInt8, QuantType.QInt8, exclude=kept))
+    for name in job.float_ops:
+        if name not in kept and bits[name] != 8:
+            rewriter.integers(name, bits[name], scheme=Scheme.AFFINE if bits[name] == 2 else Scheme.SYMMETRIC)
+            rewriter.float_bias(name)
+    return rewriter.finish()
+
+
+def mixed_bits(technique: Technique, names: Sequence[str]) -> dict[str, int]:
+    """Bits of each layer, 0 for float: by its own name, else by the first pattern that fits it, else float.
+
+    Raises:
+        UnknownName: an entry fits no layer.
+    """
+    for pattern, _ in technique.layers:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise UnknownName.of("layer", pattern, names)
+    exact = dict(technique.layers)
+    return {
+        name: exact[name] if name in exact else next((bits for key, bits in technique.layers if fnmatchcase(name, key)), 0)
+        for name in names
+    }
+
+
+def _types(name: str) -> tuple[QuantType, QuantType]:
+    """The types of activations and of weights behind the field's short name, such as "u8s8"."""
+    return _TYPES[name[:2]], _TYPES[name[2:]]
+
+
+_RECIPES: Mapping[tuple[Mode, str | None, str | None], Recipe] = {
+    (Mode.FLOAT32, None, None): _float32,
+    (Mode.DYNAMIC, "i8", None): _dynamic,
+    (Mode.STATIC, "i8", "i8"): _static,
+    (Mode.STATIC, "i8", "i16"): _static_wide_activations,
+    (Mode.STATIC, "i4", "i8"): _static_narrow_weights,
+    (Mode.WEIGHT_ONLY, "i8", None): _weight_only,
+    (Mode.WEIGHT_ONLY, "i4", None): _weight_only,
+    (Mode.WEIGHT_ONLY, "i2", None): _weight_only,
+    (Mode.FLOAT16, None, None): _every_layer(Rewriter.half),
+    (Mode.BINARY, None, None): _every_layer(Rewriter.binary),
+    (Mode.TERNARY, None, None): _every_layer(Rewriter.ternary),
+    (Mode.HYBRID, "f16", "i8"): _hybrid,
+    (Mode.MIXED, None, None): _mixed,
+}
+"""By mode, type of weights and type of activations."""

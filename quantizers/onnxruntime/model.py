@@ -1,0 +1,92 @@
+"""A quantized model: the file, what became of its layers, and its computation by ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from quantizers.adapter import Batch
+from quantizers.errors import ConversionFailed, NothingQuantized
+from quantizers.numerics import dequantize
+from quantizers.onnxruntime.describe import Record
+from quantizers.onnxruntime.reader import DYNAMIC
+from quantizers.onnxruntime.session import OnnxSession, channels_first, channels_last
+from quantizers.schema import Execution, Mode, QuantizedLayer, Technique
+
+_BATCH = 100
+_WHY_SIMULATED = {
+    Mode.BINARY: "ONNX Runtime has no 1-bit kernels: signs take two bits in the file and are multiplied in float32.",
+    Mode.TERNARY: "ONNX Runtime has no ternary kernels: weights take two bits in the file and are multiplied in float32.",
+    Mode.HYBRID: "ONNX Runtime has no kernel for float16 weights with 8-bit activations: both are turned into float32.",
+}
+
+
+class OnnxModel:
+    """Meets `quantizers.adapter.QuantizedModel`."""
+
+    def __init__(self, path: Path, records: Sequence[Record], technique: Technique) -> None:
+        self.path = path
+        self.execution_why = _WHY_SIMULATED.get(technique.mode)
+        self.execution = Execution.SIMULATED if self.execution_why else Execution.NATIVE
+        self._records = records
+
+    @cached_property
+    def _session(self) -> OnnxSession:
+        return OnnxSession(self.path)
+
+    def layers(self) -> Sequence[QuantizedLayer]:
+        return [record.layer for record in self._records]
+
+    def predict(self, batch: Batch) -> Batch:
+        session = self._session
+        return np.concatenate([session.run(session.prepare(part)) for part in self._parts(batch)])
+
+    def activations(self, batch: Batch) -> Mapping[str, Batch]:
+        """The output of every weighted layer, after the activation function that belongs to it, channels last."""
+        session = self._observed_session()
+        names = [record.output for record in self._records]
+        parts: dict[str, list[Batch]] = {record.layer.name: [] for record in self._records}
+        for part in self._parts(batch):
+            for record, values in zip(self._records, session.tensors(names, channels_first(part)), strict=True):
+                output = record.layer.output
+                params = None if output is None else output.params
+                real = values if params is None else dequantize(values, params)
+                parts[record.layer.name].append(channels_last(real.astype(np.float32)))
+        return {name: np.concatenate(values) for name, values in parts.items()}
+
+    def _observed_session(self) -> OnnxSession:
+        """The same model, with the layers' outputs among its own."""
+        model = onnx.load(self.path)
+        present = {output.name for output in model.graph.output}
+        missing = dict.fromkeys(record.output for record in self._records if record.output not in present)
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in missing)
+        return OnnxSession(model.SerializeToString())
+
+    def _parts(self, batch: Batch) -> Iterator[Batch]:
+        """A dynamic range spans the whole batch, so samples would change each other's result: those run one at a time."""
+        dynamic = any(tensor.dtype == DYNAMIC for layer in self.layers() for tensor in layer.inputs)
+        size = 1 if dynamic else _BATCH
+        for start in range(0, len(batch), size):
+            yield batch[start : start + size]
+
+
+def check(model: OnnxModel, technique: Technique, input_shape: tuple[int, ...]) -> None:
+    """Makes sure that quantizing did what it was asked for: the runtime's tools can return a float model without an error.
+
+    Raises:
+        NothingQuantized: every weight, or with static quantization every activation, is still float.
+        ConversionFailed: the model computes NaN or infinity.
+    """
+    layers = model.layers()
+    if technique.mode is not Mode.FLOAT32 and not any(layer.quantized for layer in layers):
+        reasons = " ".join(dict.fromkeys(f"{layer.name}: {layer.why_not}" for layer in layers))
+        raise NothingQuantized(f"{technique.code} left every layer in float.", reasons)
+    measured = [tensor.params for layer in layers if layer.quantized for tensor in layer.inputs]
+    if technique.mode in (Mode.STATIC, Mode.HYBRID) and not any(measured):
+        raise NothingQuantized("ONNX Runtime left every activation in float.", "Check the calibration samples.")
+    if not np.isfinite(model.predict(np.zeros((1, *input_shape), np.float32))).all():
+        raise ConversionFailed("The converted model computes NaN or infinity.", "Check the weights of the float model.")

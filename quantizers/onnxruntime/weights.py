@@ -1,0 +1,183 @@
+"""Writes quantized weights into a model ourselves, where the runtime's tools have no way to: each layer by its own choice.
+
+Integers of 2, 4, 8 and 16 bits go in as constants behind a DequantizeLinear, which every operation can read; a dense layer that
+is quantized in groups becomes a MatMulNBits; float16 is a constant behind a Cast. All of it is packed as small as its bits say.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, version_converter
+
+from quantizers.numerics import min_max_params, quantize
+from quantizers.onnxruntime.graph import prune
+from quantizers.onnxruntime.reader import Tensor, WeightedOp
+from quantizers.schema import Floats, Granularity, Integers, QuantParams, Scheme
+
+_TWO_BIT_OPSET, _TWO_BIT_IR = 25, 13
+"""The first versions of ONNX that know 2-bit integers."""
+_TERNARY_THRESHOLD = 0.7
+
+
+class Rewriter:
+    """Replaces the weights of a model's layers, one call a layer; `finish` deletes what nothing reads any more.
+
+    Args:
+        model: changed in place. Its layers are still called as in the prepared float model.
+        float_ops: the layers of the prepared float model, whose weights are taken.
+    """
+
+    def __init__(self, model: ModelProto, float_ops: dict[str, WeightedOp]) -> None:
+        self._model = model
+        self._float = float_ops
+        self._nodes = {node.name: node for node in model.graph.node}
+        self._two_bits = False
+
+    def integers(self, layer: str, bits: int, *, group_size: int | None = None, scheme: Scheme = Scheme.SYMMETRIC) -> None:
+        """Rounds to the nearest code, per output channel or per group of consecutive weights of one channel."""
+        op = self._float[layer]
+        weight = _weight(op)
+        rows = weight.reshape(len(weight), -1)
+        if group_size is None or rows.shape[1] <= group_size:
+            params = min_max_params(rows, bits, scheme=scheme, granularity=Granularity.PER_CHANNEL, axis=0)
+        else:
+            params = min_max_params(rows, bits, scheme=scheme, granularity=Granularity.PER_GROUP, group_size=group_size)
+        if params.group_size is None or op.kind == "Conv":
+            self._dequantized(layer, quantize(rows, params), params)
+        else:
+            self._block_product(layer, quantize(rows, params), params)
+
+    def binary(self, layer: str) -> None:
+        """α·sign(w) with α the mean |w| of each channel: XNOR-Net (Rastegari et al. 2016, arXiv:1603.05279)."""
+        weight = _weight(self._float[layer])
+        alpha = np.abs(weight).mean(axis=_within(weight))
+        self._levels(layer, np.where(weight < 0, -1, 1), alpha)
+
+    def ternary(self, layer: str) -> None:
+        """α·{−1, 0, 1}, zero under 0.7 × mean |w| of the channel, α the mean of the rest: Li et al. 2016, arXiv:1605.04711."""
+        weight = _weight(self._float[layer])
+        within = _within(weight)
+        size = np.abs(weight)
+        codes = np.sign(weight) * (size > _TERNARY_THRESHOLD * size.mean(axis=within, keepdims=True))
+        kept = np.abs(codes)
+        alpha = (size * kept).sum(axis=within) / np.maximum(kept.sum(axis=within), 1)
+        self._levels(layer, codes.astype(np.int64), alpha)
+
+    def half(self, layer: str) -> None:
+        """Float16, cast to float32 when the model is loaded."""
+        name = f"{layer}.weight_float16"
+        self._constant(name, _weight(self._float[layer]).astype(np.float16))
+        self._feed(layer, [helper.make_node("Cast", [name], [f"{name}_cast"], name=f"{name}_Cast", to=TensorProto.FLOAT)])
+
+    def float_bias(self, layer: str) -> None:
+        """Puts the float bias back where static quantization has rounded it to the grid of weights that are gone."""
+        bias = self._float[layer].bias
+        if bias is not None:
+            name = f"{layer}.bias_float32"
+            self._constant(name, _values(bias))
+            self._nodes[layer].input[2] = name
+
+    def finish(self) -> ModelProto:
+        """The model, raised to the first opset with 2-bit integers if it holds any."""
+        prune(self._model)
+        if not self._two_bits:
+            return self._model
+        raised: ModelProto = version_converter.convert_version(self._model, _TWO_BIT_OPSET)
+        raised.ir_version = _TWO_BIT_IR
+        return raised
+
+    def _levels(self, layer: str, codes: Integers, alpha: Floats) -> None:
+        scale = np.where(alpha > 0, alpha, 1.0)
+        params = QuantParams(scale, np.zeros(1, np.int64), -1, 1, "int2", axis=0)
+        self._dequantized(layer, codes.reshape(len(codes), -1), params)
+
+    def _dequantized(self, layer: str, rows: Integers, params: QuantParams) -> None:
+        """Codes [out, weights of one output] behind a DequantizeLinear.
+
+        Groups need that layout, and 2-bit codes as well: the runtime replaces a DequantizeLinear with the operation right
+        behind it by an 8-bit kernel without asking for the width, and then refuses the model. A Reshape keeps them apart.
+        """
+        shape = _weight(self._float[layer]).shape
+        apart = params.group_size is not None or params.dtype == "int2"
+        self._two_bits = self._two_bits or params.dtype == "int2"
+        name = f"{layer}.weight_{params.dtype}"
+        kind = helper.tensor_dtype_to_np_dtype(TensorProto.DataType.Value(params.dtype.upper()))
+        groups = (len(rows), -1) if params.group_size else (-1,)
+        self._constant(name, rows.reshape(rows.shape if apart else shape).astype(kind))
+        inputs = [name, f"{name}_scale"]
+        self._constant(inputs[-1], params.scale.astype(np.float32).reshape(groups))
+        if params.zero_point.any():
+            inputs.append(f"{name}_zero_point")
+            self._constant(inputs[-1], params.zero_point.astype(kind).reshape(groups))
+        place: dict[str, Any] = {"axis": 1, "block_size": params.group_size} if params.group_size else {"axis": 0}
+        steps = [helper.make_node("DequantizeLinear", inputs, [f"{name}_real"], name=f"{name}_DequantizeLinear", **place)]
+        if apart:
+            self._constant(f"{name}_shape", np.array(shape, np.int64))
+            sources = [f"{name}_real", f"{name}_shape"]
+            steps.append(helper.make_node("Reshape", sources, [f"{name}_kernel"], name=f"{name}_Reshape"))
+        self._feed(layer, steps)
+
+    def _feed(self, layer: str, steps: list[NodeProto]) -> None:
+        """Adds nodes that read constants only; the last of them gives the layer its weight."""
+        self._nodes[layer].input[1] = steps[-1].output[0]
+        for step in reversed(steps):
+            self._model.graph.node.insert(0, step)
+
+    def _block_product(self, layer: str, codes: Integers, params: QuantParams) -> None:
+        """A Gemm becomes a MatMulNBits: unsigned codes, packed in blocks along the inputs.
+
+        Source: ContribOperators.md of ONNX Runtime, com.microsoft.MatMulNBits
+        """
+        node, block, bits = self._nodes[layer], params.group_size, int(params.dtype.removeprefix("int"))
+        assert block is not None
+        middle = 1 << (bits - 1)
+        outputs, size = codes.shape
+        blocks = -(-size // block)
+        padded = np.pad(codes + middle, ((0, 0), (0, blocks * block - size)))
+        name = f"{layer}.weight_nbits{bits}"
+        self._constant(name, _pack(padded, bits).reshape(outputs, blocks, -1))
+        self._constant(f"{name}_scales", params.scale.astype(np.float32).reshape(outputs, blocks))
+        zero = ""
+        if params.zero_point.any():
+            zero = f"{name}_zero_points"
+            rows = (params.zero_point + middle).reshape(outputs, blocks)
+            self._constant(zero, _pack(np.pad(rows, ((0, 0), (0, -blocks % (8 // bits)))), bits))
+        shape: dict[str, Any] = {"K": size, "N": outputs, "bits": bits, "block_size": block}
+        product = helper.make_node(
+            "MatMulNBits",
+            [node.input[0], name, f"{name}_scales", zero, "", *node.input[2:]],
+            list(node.output),
+            name=layer,
+            domain="com.microsoft",
+            **shape,
+        )
+        node.CopyFrom(product)
+
+    def _constant(self, name: str, values: NDArray[Any]) -> None:
+        self._model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+
+
+def _values(tensor: Tensor) -> NDArray[np.float32]:
+    assert tensor.data is not None
+    return tensor.data
+
+
+def _weight(op: WeightedOp) -> NDArray[np.float32]:
+    """The float weights with output channels first."""
+    return _values(op.weight)
+
+
+def _within(weight: NDArray[np.float32]) -> tuple[int, ...]:
+    """The axes of one output channel."""
+    return tuple(range(1, weight.ndim))
+
+
+def _pack(codes: Integers, bits: int) -> NDArray[np.uint8]:
+    """Unsigned codes, 8 ÷ bits to a byte along the last axis, lowest bits first."""
+    lanes = codes.astype(np.uint8).reshape(*codes.shape[:-1], -1, 8 // bits)
+    shifts = np.arange(0, 8, bits, dtype=np.uint8)
+    packed: NDArray[np.uint8] = np.bitwise_or.reduce(lanes << shifts, axis=-1)
+    return packed
