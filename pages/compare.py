@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import pandas as pd
 import streamlit as st
 
+from models import zoo
 from pages._ui import charts, charts_layers, charts_tradeoff, comparison, reading, tables, url_state
 from pages._ui import format as fmt
 from pages._ui.charts_histogram import Histogram, histograms
@@ -81,20 +83,26 @@ def _ids(runs: Sequence[Run]) -> list[str]:
 
 def headline(runs: Sequence[Run], names: Mapping[str, str], baseline: Run | None) -> None:
     """Every figure of every run against the baseline."""
-    against = (
-        f"**{names[baseline['run_id']]}**, measured apart" if baseline else "**float32 of the same backend**, measured in pairs"
-    )
-    st.markdown(f"Ratios and changes are against {against}. Intervals are 95 %.")
-    st.dataframe(
-        tables.headline(runs, names, comparison.relatives(runs, baseline), palette()),
-        column_config=tables.headline_columns(),
-        alt="Size, accuracy, speed and memory of every run",
-        key="compare_headline",
-        placeholder=fmt.MISSING,
-    )
+    against = "**float32 of the same backend**, measured in pairs"
+    if baseline:
+        against = f"**{names[baseline['run_id']]}**, measured apart"
+    relatives = comparison.relatives(runs, baseline)
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        st.markdown(f"Ratios and changes are against {against}. Intervals are 95\u202f%.", width="content")
+        download(tables.headline_figures(runs, names, relatives), "comparison.csv", "compare_headline_csv")
+    st.table(tables.headline(runs, names, relatives), border="horizontal", alt="Size, accuracy, speed and memory of every run")
     missing = charts_tradeoff.unmeasured(runs, names, METRICS["latency"], METRICS["size"])
     if missing:
         st.caption(missing.replace("Not shown", "Without latency"))
+
+
+def download(table: pd.DataFrame, name: str, key: str) -> None:
+    """A button that makes the CSV when it is pressed."""
+
+    def csv() -> str:
+        return table.to_csv(index=False)
+
+    st.download_button("CSV", csv, name, "text/csv", on_click="ignore", icon=":material/download:", key=key)
 
 
 def trade_off(runs: Sequence[Run], names: Mapping[str, str]) -> None:
@@ -117,14 +125,15 @@ def trade_off(runs: Sequence[Run], names: Mapping[str, str]) -> None:
         st.markdown(choose(runs, names, budget, x).words)
 
 
-def _axis(label: str, options: list[str], default: str, key: str) -> Metric:
+def _axis(label: str, options: list[str], default: str, parameter: str) -> Metric:
+    key = f"{parameter}_choice"
+    url_state.follow(key, parameter, options, default)
     chosen = st.selectbox(
         label,
         options,
-        index=options.index(default),
         format_func=lambda which: METRICS[which].title,
         key=key,
-        bind="query-params",
+        on_change=partial(url_state.choose, key, parameter),
         width=180,
     )
     return METRICS[chosen]
@@ -168,7 +177,7 @@ def by_layer(runs: Sequence[Run], names: Mapping[str, str]) -> str | None:
     with cells:
         charts.show(
             charts_layers.heat_map(shown, names, palette(), layer),
-            title="SQNR in dB, dark loses most: click a cell to choose its layer",
+            title="SQNR in dB: click a cell to choose its layer",
             alt="Heat map of SQNR, layers down and runs across",
             key="compare_cells",
             on_select=partial(url_state.choose_clicked, "compare_cells", LAYER),
@@ -222,35 +231,29 @@ def parameters(runs: Sequence[Run], names: Mapping[str, str], layer: str | None)
             "Search", type="search", key="compare_search", bind="query-params", placeholder="layer, tensor, dtype …", width=260
         )
         table = tables.search(tables.parameters(runs, names, layer if scope == "this layer" else None), text or "")
-        st.download_button(
-            "CSV",
-            lambda: table.to_csv(index=False),
-            "scale_zero_point.csv",
-            "text/csv",
-            on_click="ignore",
-            icon=":material/download:",
-            key="compare_csv",
-        )
+        download(table, "scale_zero_point.csv", "compare_csv")
     st.dataframe(
         table,
         column_config=tables.parameter_columns(),
         hide_index=True,
         height=420,
         alt="Scales and zero points",
+        placeholder=fmt.MISSING,
         key="compare_parameters",
     )
 
 
 def offers(everything: Sequence[Run]) -> None:
     """Nothing chosen yet: the newest experiment and the examples are one click away."""
-    st.title("Compare", anchor=False)
     if not everything:
         show_empty("There is nothing to compare yet.", "new_experiment.py", "Run an experiment")
         return
     st.markdown("Choose two to eight runs to see side by side.")
     groups: dict[str, list[Run]] = {}
+    models = {info.id: info.title for info in zoo.catalogue()}
     for run in everything:
-        title = f"Examples: {run['model']}" if run.get("example") else f"{run['model']}, {fmt.moment(run['created'])}"
+        model = models.get(run["model"], run["model"])
+        title = f"{model}, examples" if run.get("example") else f"{model}, {fmt.moment(run['created'])}"
         groups.setdefault(title, []).append(run)
     newest = [title for title, runs in groups.items() if not runs[0].get("example")][:FIRST]
     for title in [*newest, *(title for title, runs in groups.items() if runs[0].get("example"))]:
@@ -265,27 +268,28 @@ def offers(everything: Sequence[Run]) -> None:
 
 library = reading.library()
 everything = reading.finished(library)
-wanted = url_state.read_list(RUNS)
 found = {run["run_id"]: run for run in everything}
+wanted = url_state.read_list(RUNS)
 chosen = [found[run_id] for run_id in wanted if run_id in found][:MOST]
-if not wanted:
-    offers(everything)
-    st.stop()
-
 st.title("Compare", anchor=False)
 for run_id in wanted:
     if run_id not in found:
         show_error(
             UnknownName(f"There is no finished run “{run_id}”.", "It may have been deleted, or is still at work: see Runs.")
         )
+if not chosen:
+    offers(everything)
+    st.stop()
+if len(wanted) > MOST:
+    st.caption(f"Showing the first {MOST} of {len(wanted)} runs.")
+
 names = fmt.run_names(chosen)
 baseline = next((run for run in chosen if run["run_id"] == st.query_params.get(BASELINE)), None)
 chips(chosen, [run for run in everything if run["run_id"] not in wanted], names, baseline)
-if len(chosen) > 0:
-    headline(chosen, names, baseline)
-    trade_off(chosen, names)
-    detailed = reading.all_with_layers(chosen)
-    layer = by_layer(detailed, names)
-    if layer:
-        one_layer(detailed, names, layer)
-    parameters(detailed, names, layer)
+headline(chosen, names, baseline)
+trade_off(chosen, names)
+detailed = reading.all_with_layers(chosen)
+layer = by_layer(detailed, names)
+if layer:
+    one_layer(detailed, names, layer)
+parameters(detailed, names, layer)

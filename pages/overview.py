@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import streamlit as st
 
 from models import zoo
-from pages._ui import charts, charts_tradeoff, findings, reading
+from pages._ui import charts, charts_tradeoff, findings, reading, url_state
 from pages._ui import format as fmt
 from pages._ui.cards import best, best_by_backend, card
 from pages._ui.charts_histogram import Histogram, histograms
@@ -18,6 +19,8 @@ from pages._ui.metrics import METRICS
 from pages._ui.theme import glyph, palette
 
 Run = Mapping[str, Any]
+MOST = 8
+MODEL, CHOICE = "overview_model", "overview_model_choice"
 
 
 def head(runs: Sequence[Run], title: str) -> None:
@@ -95,8 +98,6 @@ def inside(run: Run) -> None:
         alt=f"Histogram of {layer['name']}'s weights in float32 and dequantized, {fmt.run_name(run)}",
         key="overview_inside",
     )
-    query = {"run": run["run_id"], "layer": layer["name"]}
-    st.page_link("layers.py", label="Inspect every layer of it", icon=":material/layers:", query_params=query)
 
 
 def provenance(runs: Sequence[Run]) -> None:
@@ -106,8 +107,8 @@ def provenance(runs: Sequence[Run]) -> None:
     threads = f"{first['threads']} thread{'s' if first['threads'] > 1 else ''}"
     st.caption(
         f"Measured on {first['cpu']} ({threads}, batch 1) on {fmt.day(runs[0].get('finished'))}, "
-        f"{fmt.count(quality.get('n'))} samples of {conditions['data']}, with `make examples`. "
-        "On your machine speed will differ: run it to see."
+        f"{fmt.count(quality.get('n'))} samples of {conditions['data']}, with make examples. "
+        "Speed will differ on yours: run it to see."
     )
 
 
@@ -122,14 +123,14 @@ if not examples:
 
 titles = {info.id: info.title for info in zoo.catalogue()}
 models = list(dict.fromkeys(run["model"] for run in examples))
+url_state.follow(CHOICE, MODEL, models, models[0])
 model = st.segmented_control(
     "Example model",
     models,
-    default=models[0],
     required=True,
     format_func=lambda model_id: titles.get(model_id, model_id),
-    key="overview_model",
-    bind="query-params",
+    key=CHOICE,
+    on_change=partial(url_state.choose, CHOICE, MODEL),
     label_visibility="collapsed",
 )
 shown = [run for run in examples if run["model"] == model]
@@ -140,7 +141,11 @@ for column, run in zip(st.columns(max(len(chosen), 1)), chosen, strict=False):
         card(run)
 trade_offs(shown)
 if chosen:
-    inside(chosen[-1])
-ids = ",".join(run["run_id"] for run in shown[:8])
-st.page_link("compare.py", label="Compare them figure by figure", icon=":material/compare_arrows:", query_params={"runs": ids})
+    inside(winner := best(shown) or chosen[0])
+    with st.container(horizontal=True):
+        ids = ",".join(run["run_id"] for run in shown[:MOST])
+        st.page_link(
+            "compare.py", label="Compare them figure by figure", icon=":material/compare_arrows:", query_params={"runs": ids}
+        )
+        st.page_link("layers.py", label="Inspect its layers", icon=":material/layers:", query_params={"run": winner["run_id"]})
 provenance(shown)

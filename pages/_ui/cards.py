@@ -58,9 +58,13 @@ def card(run: Run) -> None:
 
 def _size(run: Run, relative: Relative) -> None:
     figures = _from_to(fmt.size, run["size"]["float_bytes"], run["size"]["bytes"])
-    smaller = relative.ratio is None or relative.ratio >= 1
-    verdict = fmt.Verdict(figures, fmt.Tone.BETTER if smaller else fmt.Tone.WORSE)
-    _metric("Smaller" if smaller else "Size against float", fmt.times(relative.ratio), verdict)
+    ratio = relative.ratio or 1.0
+    if fmt.EVEN[0] < ratio < fmt.EVEN[1]:
+        _metric("Same size", fmt.times(ratio), fmt.Verdict(figures, fmt.Tone.NEUTRAL))
+    elif ratio > 1:
+        _metric("Smaller", fmt.times(ratio), fmt.Verdict(figures, fmt.Tone.BETTER))
+    else:
+        _metric("Larger", fmt.times(1 / ratio), fmt.Verdict(figures, fmt.Tone.WORSE))
 
 
 def _speed(run: Run, relative: Relative) -> None:
@@ -70,7 +74,7 @@ def _speed(run: Run, relative: Relative) -> None:
         return
     latency = run["latency"]
     figures = _from_to(fmt.milliseconds, latency["float_p50_ms"], latency["p50_ms"])
-    meaning = f"{figures}; 95 % interval of the speed-up {fmt.interval(relative.speedup_bounds)}"
+    meaning = f"{figures}; 95 % interval of the speed-up {fmt.interval(relative.speedup_bounds, fmt.number)}"
     if verdict is fmt.SAME_SPEED:
         _metric("Speed", fmt.times(relative.speedup), verdict, meaning)
     else:
@@ -83,12 +87,12 @@ def _accuracy(run: Run, relative: Relative) -> None:
     if verdict is None:
         _metric("Same answer as float", fmt.percent(quality.get("agreement")), fmt.Verdict("no labels", fmt.Tone.NEUTRAL))
         return
-    bounds = fmt.Verdict(fmt.interval(relative.change_bounds, signed=True), verdict.tone)
+    bounds = fmt.Verdict(fmt.interval(relative.change_bounds, fmt.difference), verdict.tone)
     meaning = (
         f"Top-1 {fmt.accuracy(quality)} on {fmt.count(quality['n'])} images; 95 % interval of the paired difference, in points."
     )
     label = "Points, within noise" if verdict is fmt.SAME_ACCURACY else f"Points, {verdict.words}"
-    _metric(label, fmt.fixed(relative.change, 2, signed=True), bounds, meaning)
+    _metric(label, fmt.difference(relative.change), bounds, meaning)
 
 
 def _metric(label: str, value: str, below: fmt.Verdict, meaning: str | None = None) -> None:

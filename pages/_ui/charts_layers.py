@@ -15,6 +15,10 @@ from pages._ui.metrics import Run
 from pages._ui.theme import Palette, backend_colour, mark
 
 CELL_HEIGHT = 30
+DARKEST, LIGHTEST = 5.0, 65.0
+"""SQNR in dB at the ends of the colour scale, the same in every heat map: from 1-bit weights to float16."""
+CEILING = 80.0
+"""dB; above it only float rounding differs, and lines are drawn at it."""
 LONG_NAME = 14
 DASHES = ("solid", "dot", "dash", "dashdot", "longdash", "longdashdot")
 
@@ -92,63 +96,72 @@ def error_lines(errors: LayerErrors, names: Mapping[str, str], colours: Palette,
         colour, name = backend_colour(run["backend"], colours), names[run["run_id"]]
         figure.add_scatter(
             x=list(errors.layers),
-            y=errors.sqnr[:, column],
+            y=np.minimum(errors.sqnr[:, column], CEILING),
             mode="lines+markers",
             connectgaps=True,
             line={"color": colour, "width": 1.5, "dash": DASHES[turn % len(DASHES)]},
             marker={"symbol": mark(run["technique"]), "size": 8, "color": colour},
             customdata=list(errors.layers),
+            text=[f"{value:.1f} dB" for value in errors.sqnr[:, column]],
             name=name,
-            hovertemplate=f"<b>%{{x}}</b><br>{name}: %{{y:.1f}} dB<extra></extra>",
+            hovertemplate=f"<b>%{{x}}</b><br>{name}: %{{text}}<extra></extra>",
         )
     if chosen in errors.layers:
         at = errors.layers.index(chosen)
         figure.add_vrect(at - 0.5, at + 0.5, fillcolor=colours.accent, opacity=0.12, line_width=0, layer="below")
     figure.update_xaxes(type="category", showgrid=False, tickangle=-35 if _long(errors.layers) else 0)
-    figure.update_yaxes(title="SQNR (dB), higher is better")
+    beyond = bool(np.nanmax(errors.sqnr, initial=0.0) > CEILING)
+    figure.update_yaxes(title="SQNR (dB), higher is better" + (f"; {CEILING:.0f} = {CEILING:.0f} or more" if beyond else ""))
     return figure.update_layout(hovermode="closest", margin={"t": 48})
 
 
 def heat_map(errors: LayerErrors, names: Mapping[str, str], colours: Palette, chosen: str | None) -> go.Figure:
     """Layers down, runs across, dark = large error. Each cell carries its figure as text, and its layer in `customdata`."""
     figure = bare(colours, 120 + CELL_HEIGHT * len(errors.layers))
-    titles = [names[run["run_id"]].replace(" · ", "<br>").replace(" ", "<br>") for run in errors.runs]
     figure.add_heatmap(
         z=errors.sqnr,
-        x=titles,
-        y=list(errors.layers),
+        zmin=DARKEST,
+        zmax=LIGHTEST,
         colorscale=[[index / (len(colours.error) - 1), colour] for index, colour in enumerate(reversed(colours.error))],
         showscale=False,
         xgap=2,
         ygap=2,
         hoverinfo="skip",
     )
-    low, high = _span(errors.sqnr)
-    cells = [(row, column) for row in range(len(errors.layers)) for column in range(len(errors.runs))]
-    figure.add_scatter(
-        x=[titles[column] for _, column in cells],
-        y=[errors.layers[row] for row, _ in cells],
-        mode="markers+text",
-        # The heat map itself cannot be clicked; these marks of its cells can, and Plotly must be able to hit them.
-        marker={"symbol": "square", "size": CELL_HEIGHT - 4, "color": "rgba(0,0,0,0)"},
-        text=[_figure(errors, row, column) for row, column in cells],
-        textfont={"size": 12, "color": [_ink(errors.sqnr[cell], low, high, colours) for cell in cells]},
-        customdata=[errors.layers[row] for row, _ in cells],
-        hovertext=[f"<b>{errors.layers[row]}</b><br>{names[errors.runs[column]['run_id']]}" for row, column in cells],
-        hovertemplate="%{hovertext}<br>%{text}<extra></extra>",
-        selected={"marker": {"opacity": 1}},
-        unselected={"marker": {"opacity": 1}},
-    )
-    figure.update_xaxes(
-        side="top", type="category", showgrid=False, tickangle=0, tickfont={"color": colours.text, "size": 11}, fixedrange=True
-    )
+    figure.add_trace(_cells(errors, names, colours))
+    titles = [names[run["run_id"]].replace(" · ", "<br>").replace(" ", "<br>") for run in errors.runs]
+    ink = {"color": colours.text, "size": 11}
+    figure.update_xaxes(side="top", tickvals=list(range(len(titles))), ticktext=titles, tickangle=0, tickfont=ink)
     figure.update_yaxes(
-        autorange="reversed", type="category", showgrid=False, fixedrange=True, tickfont={"color": colours.text}
+        autorange="reversed", tickvals=list(range(len(errors.layers))), ticktext=list(errors.layers), tickfont=ink
     )
+    figure.update_xaxes(range=[-0.5, len(titles) - 0.5])
     if chosen in errors.layers:
         at = errors.layers.index(chosen)
         figure.add_hrect(at - 0.5, at + 0.5, line={"color": colours.text, "width": 1.5}, fillcolor="rgba(0,0,0,0)")
-    return figure
+    return figure.update_layout({axis: {"showgrid": False, "fixedrange": True} for axis in ("xaxis", "yaxis")})
+
+
+def _cells(errors: LayerErrors, names: Mapping[str, str], colours: Palette) -> go.Scatter:
+    """Text and clickable marks of every cell. A heat map cannot be clicked itself: these transparent marks lie over it."""
+    places = [(row, column) for row in range(len(errors.layers)) for column in range(len(errors.runs))]
+    spread = [(row, column, shift) for row, column in places for shift in (0.0, -0.33, 0.33)]
+    return go.Scatter(
+        x=[column + shift for _, column, shift in spread],
+        y=[row for row, _, _ in spread],
+        mode="markers+text",
+        marker={"symbol": "square", "size": CELL_HEIGHT - 4, "color": "rgba(0,0,0,0)"},
+        text=["" if shift else _figure(errors, row, column) for row, column, shift in spread],
+        textfont={"size": 12, "color": [_ink(errors.sqnr[row, column], colours) for row, column, _ in spread]},
+        customdata=[errors.layers[row] for row, _, _ in spread],
+        hovertext=[
+            f"<b>{errors.layers[row]}</b><br>{names[errors.runs[column]['run_id']]}<br>{_figure(errors, row, column)}"
+            for row, column, _ in spread
+        ],
+        hoverinfo="text",
+        selected={"marker": {"opacity": 1}},
+        unselected={"marker": {"opacity": 1}},
+    )
 
 
 def _figure(errors: LayerErrors, row: int, column: int) -> str:
@@ -156,16 +169,11 @@ def _figure(errors: LayerErrors, row: int, column: int) -> str:
     return errors.reasons[row][column] if np.isnan(value) else f"{value:.1f}"
 
 
-def _span(values: NDArray[np.float64]) -> tuple[float, float]:
-    return (0.0, 1.0) if np.isnan(values).all() else (float(np.nanmin(values)), float(np.nanmax(values)))
-
-
-def _ink(value: float, low: float, high: float, colours: Palette) -> str:
+def _ink(value: float, colours: Palette) -> str:
     """Text that can be read on the cell's colour."""
     if np.isnan(value):
         return colours.muted
-    share = (high - value) / (high - low) if high > low else 0.0
-    return "#FFFFFF" if share > 0.5 else "#1B1D21"
+    return "#FFFFFF" if value < DARKEST + 0.4 * (LIGHTEST - DARKEST) else "#1B1D21"
 
 
 def _long(layers: Sequence[str]) -> bool:

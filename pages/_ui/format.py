@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -17,6 +17,8 @@ from quantizers.schema import Backend, Mode, Technique
 SPACE = "\u202f"
 MINUS = "−"
 MISSING = "–"
+EVEN = (0.95, 1.05)
+"""Ratios between these read as no difference worth a word."""
 
 Run = Mapping[str, Any]
 
@@ -130,24 +132,26 @@ def faster(ratio: float | None) -> str:
 def _ratio_words(ratio: float | None, above: str, below: str, equal: str) -> str:
     if ratio is None:
         return MISSING
-    if times(ratio) == times(1.0):
+    if EVEN[0] < ratio < EVEN[1]:
         return equal
     return f"{times(ratio)} {above}" if ratio > 1 else f"{times(1 / ratio)} {below}"
 
 
-def interval(bounds: Iterable[float] | None, decimals: int = 2, *, signed: bool = False) -> str:
-    if bounds is None:
-        return MISSING
-    low, high = (fixed(bound, decimals, signed=signed) for bound in bounds)
-    return f"[{low}, {high}]"
+def interval(bounds: Iterable[float] | None, write: Callable[[float], str]) -> str:
+    return MISSING if bounds is None else f"[{', '.join(map(write, bounds))}]"
 
 
-def accuracy(quality: Run) -> str:
+def difference(value: float | None) -> str:
+    """A signed difference in points, without the word: +0.08."""
+    return fixed(value, 2, signed=True)
+
+
+def accuracy(quality: Run, decimals: int = 1) -> str:
     """Top-1 with half the width of its 95 % interval: 91.2 % ± 0.6."""
     if quality.get("top1") is None:
         return MISSING
     low, high = quality["top1_ci95"]
-    return f"{percent(quality['top1'])} ± {fixed(50 * (high - low), 1)}"
+    return f"{percent(quality['top1'], decimals)} ± {fixed(50 * (high - low), decimals)}"
 
 
 def moment(epoch: float | None) -> str:
@@ -185,10 +189,9 @@ def speed_verdict(latency: Run | None) -> Verdict | None:
 
 def why_missing(run: Run, section: str) -> str:
     """Why a section of a run is absent, in a few words."""
-    reasons = {"simulated": "Simulated in float: a latency would say nothing about the quantized model"}
-    reason = run.get(f"{section}_why_not")
+    reason = str(run.get(f"{section}_why_not") or "").rstrip(".")
     if reason:
-        return reasons.get(reason, str(reason))
+        return reason[0].upper() + reason[1:]
     return "Not measured" if run.get("status") == "done" else f"The run is {run.get('status')}"
 
 

@@ -22,6 +22,7 @@ class Metric:
         value: reads the figure in the axis's unit; None when the run has none.
         text: the figure as a person reads it.
         bounds: its 95 % interval in the axis's unit; None when it has none.
+        noise: whether it is a difference, which an interval that holds 0 makes noise.
         section: the part of a run's document it comes from.
     """
 
@@ -34,6 +35,12 @@ class Metric:
     value: Callable[[Run], float | None]
     text: Callable[[float], str]
     bounds: Callable[[Run], Bounds | None] = lambda _run: None
+    noise: bool = False
+
+    def judged(self, run: Run) -> float | None:
+        """The figure as runs are ranked by it: a difference within noise is none."""
+        value, bounds = self.value(run), self.bounds(run)
+        return 0.0 if self.noise and bounds and bounds[0] <= 0 <= bounds[1] else value
 
     def better(self, a: float, b: float) -> bool:
         return a < b if self.lower_is_better else a > b
@@ -111,6 +118,7 @@ METRICS: Mapping[str, Metric] = {
             value=_read("quality", "drop_pp", -1),
             text=lambda points: fmt.points(points, 2),
             bounds=_bounds("quality", "drop_pp_ci95", -1),
+            noise=True,
         ),
         Metric(
             id="sqnr",

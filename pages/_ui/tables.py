@@ -1,4 +1,4 @@
-"""Tables of runs and of quantization parameters: numbers that sort, written as a person reads them."""
+"""Tables of runs and of quantization parameters: written as a person reads them, and as plain numbers for a CSV."""
 
 from __future__ import annotations
 
@@ -8,89 +8,81 @@ from typing import Any
 
 import pandas as pd
 import streamlit as st
-from pandas.io.formats.style import Styler
 
 from experiments.export import layers_csv
 from pages._ui import format as fmt
 from pages._ui.comparison import Relative
 from pages._ui.metrics import METRICS
-from pages._ui.theme import Palette, glyph
+from pages._ui.theme import glyph
 
 Run = Mapping[str, Any]
 Frame = pd.DataFrame
 
-SIZE, RATIO, ACCURACY, HALF, CHANGE, VERDICT = "Size", "Smaller", "Top-1", "±", "Change", "Accuracy"
-LATENCY, SPEEDUP, SPEED, MEMORY, LAYERS = "p50", "Speed-up", "Speed", "Memory", "Layers"
-_COLUMNS = {
-    SIZE: "Bytes of the file one would ship.",
-    RATIO: "Baseline bytes ÷ bytes.",
-    ACCURACY: "Share of right answers on the test data.",
-    HALF: "Half the width of the 95 % interval (Wilson), in points.",
-    CHANGE: "Accuracy less the baseline's, in percentage points.",
-    VERDICT: "By the 95 % interval of the change: one that holds 0 is within noise.",
-    LATENCY: "Median time of one inference, measured alone in a fresh process.",
-    SPEEDUP: "Baseline p50 ÷ p50.",
-    SPEED: "By the 95 % interval of the speed-up: one that holds 1 is no measurable difference.",
-    MEMORY: "Peak resident memory of the isolated process less what the runtime itself takes.",
-    LAYERS: "Layers quantized: those whose weights are stored in fewer bits, of all that have weights.",
-}
-_FORMATS: dict[Any, str | Callable[[Any], str] | None] = {
-    SIZE: fmt.size,
-    RATIO: fmt.times,
-    ACCURACY: lambda value: fmt.percent(value, 2),
-    HALF: lambda value: fmt.fixed(value, 2),
-    CHANGE: lambda value: fmt.fixed(value, 2, signed=True),
-    LATENCY: fmt.milliseconds,
-    SPEEDUP: lambda value: f"{fmt.fixed(value, 2)}×",
-    MEMORY: METRICS["memory"].text,
-}
+PARAMETERS_FIRST = ("run", "layer", "tensor", "channel", "dtype", "bits", "scale", "zero_point", "qmin", "qmax")
 
 
-def headline(runs: Sequence[Run], names: Mapping[str, str], relatives: Sequence[Relative], colours: Palette) -> Styler:
-    """One row a run, indexed by its name; verdicts carry a colour, a word and their interval."""
-    rows = [_figures(run, relative) for run, relative in zip(runs, relatives, strict=True)]
-    labels = pd.Index([f"{glyph(run['technique'])} {names[run['run_id']]}" for run in runs], name="Run")
-    inks = {fmt.Tone.BETTER: colours.better, fmt.Tone.WORSE: colours.worse, fmt.Tone.NEUTRAL: colours.muted}
-    styler = Frame(rows, index=labels, columns=list(_COLUMNS)).style.format(_FORMATS, na_rep=fmt.MISSING)
-    for column, verdicts in ((VERDICT, [r.accuracy for r in relatives]), (SPEED, [r.speed for r in relatives])):
-        styles = [f"color: {inks[verdict.tone]}" if verdict else "" for verdict in verdicts]
-        styler = styler.apply(lambda _cells, styles=styles: styles, subset=[column])
-    return styler
+def headline(runs: Sequence[Run], names: Mapping[str, str], relatives: Sequence[Relative]) -> Frame:
+    """One row a run, cells in Markdown: every figure with its interval and its verdict in colour and words."""
+    rows = [_cells(run, names[run["run_id"]], relative) for run, relative in zip(runs, relatives, strict=True)]
+    return Frame(rows).set_index("Run")
 
 
-def headline_columns() -> dict[str, Any]:
-    """What each column of the headline table means, for whoever points at its title."""
-    columns: dict[str, Any] = {name: st.column_config.Column(name, help=meaning) for name, meaning in _COLUMNS.items()}
-    return columns | {"Run": st.column_config.Column("Run", pinned=True)}
-
-
-def _figures(run: Run, relative: Relative) -> dict[str, Any]:
+def _cells(run: Run, name: str, relative: Relative) -> dict[str, str]:
     size, quality, latency = (run.get(section) or {} for section in ("size", "quality", "latency"))
-    low, high = quality.get("top1_ci95") or (None, None)
+    memory, layers = METRICS["memory"].value(run), run.get("layers_total")
     return {
-        SIZE: size.get("bytes"),
-        RATIO: relative.ratio,
-        ACCURACY: quality.get("top1"),
-        HALF: 50 * (high - low) if low is not None else None,
-        CHANGE: relative.change,
-        VERDICT: _judged(relative.accuracy, fmt.interval(relative.change_bounds, signed=True)),
-        LATENCY: latency.get("p50_ms"),
-        SPEEDUP: relative.speedup,
-        SPEED: _judged(relative.speed, fmt.interval(relative.speedup_bounds)),
-        MEMORY: METRICS["memory"].value(run),
-        LAYERS: f"{run['layers_quantized']} of {run['layers_total']}" if run.get("layers_total") else None,
+        "Run": f"{glyph(run['technique'])} {name}",
+        "Size": fmt.size(size.get("bytes")),
+        "Smaller": fmt.times(relative.ratio),
+        "Top-1 accuracy": fmt.accuracy(quality, 2),
+        "Change, points": _judged(fmt.difference(relative.change), relative.accuracy, relative.change_bounds, fmt.difference),
+        "Latency p50": fmt.milliseconds(latency.get("p50_ms")),
+        "Speed-up": _judged(f"{fmt.number(relative.speedup)}×", relative.speed, relative.speedup_bounds, fmt.number),
+        "Memory": fmt.MISSING if memory is None else METRICS["memory"].text(memory),
+        "Layers quantized": f"{run['layers_quantized']} of {layers}" if layers else fmt.MISSING,
     }
 
 
-def _judged(verdict: fmt.Verdict | None, bounds: str) -> str | None:
-    return f"{verdict.words} {bounds}" if verdict else None
+def _judged(figure: str, verdict: fmt.Verdict | None, bounds: tuple[float, float] | None, write: Callable[[float], str]) -> str:
+    return fmt.MISSING if verdict is None else f"{figure} {fmt.interval(bounds, write)}  \n{verdict.markdown()}"
+
+
+def headline_figures(runs: Sequence[Run], names: Mapping[str, str], relatives: Sequence[Relative]) -> Frame:
+    """The same as plain numbers with units in their names, for a CSV."""
+    return Frame([_figures(run, names[run["run_id"]], relative) for run, relative in zip(runs, relatives, strict=True)])
+
+
+def _figures(run: Run, name: str, relative: Relative) -> dict[str, Any]:
+    size, quality, latency, memory = (run.get(section) or {} for section in ("size", "quality", "latency", "memory"))
+    change, speedup = relative.change_bounds or (None, None), relative.speedup_bounds or (None, None)
+    top1 = quality.get("top1_ci95") or (None, None)
+    return {
+        "run_id": run["run_id"],
+        "run": name,
+        "bytes": size.get("bytes"),
+        "size_ratio": relative.ratio,
+        "top1": quality.get("top1"),
+        "top1_low": top1[0],
+        "top1_high": top1[1],
+        "change_pp": relative.change,
+        "change_pp_low": change[0],
+        "change_pp_high": change[1],
+        "p50_ms": latency.get("p50_ms"),
+        "speedup": relative.speedup,
+        "speedup_low": speedup[0],
+        "speedup_high": speedup[1],
+        "peak_rss_bytes": memory.get("peak_rss_bytes"),
+        "runtime_baseline_bytes": memory.get("runtime_baseline_bytes"),
+        "layers_quantized": run.get("layers_quantized"),
+        "layers_total": run.get("layers_total"),
+    }
 
 
 def parameters(runs: Sequence[Run], names: Mapping[str, str], layer: str | None = None) -> Frame:
     """Every scale and zero point of runs that carry their layers, a row a tensor or channel; of one layer if it is named."""
     frames = [_parameters(run).assign(run=names[run["run_id"]]) for run in runs]
     table = pd.concat(frames, ignore_index=True)
-    table.insert(0, "run", table.pop("run"))
+    table = table[[*PARAMETERS_FIRST, *(column for column in table if column not in PARAMETERS_FIRST)]]
     return table if layer is None else table[table["layer"] == layer].reset_index(drop=True)
 
 

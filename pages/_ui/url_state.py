@@ -1,7 +1,7 @@
 """What a person chose lives in the address, so that reload and sharing work.
 
-A widget that alone sets its parameter uses Streamlit's own `bind="query-params"`. These functions serve the rest: choices that
-a click on a chart can make too, and lists of run ids.
+Where the value a person sees is the value to keep, a widget uses Streamlit's own `bind="query-params"`; it writes labels. These
+functions serve the rest: choices whose id is not their label, choices that a click on a chart can make too, lists of run ids.
 """
 
 from __future__ import annotations
