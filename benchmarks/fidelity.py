@@ -108,14 +108,13 @@ class ErrorSums:
         require_finite(what, reference, estimate)
         x, x_hat = (values.reshape(len(values), -1).astype(np.float64) for values in (reference, estimate))
         error = x - x_hat
-        energy = (x**2).sum(axis=1)
-        norms = np.sqrt(energy) * np.linalg.norm(x_hat, axis=1)
+        energy, noise, common, other = (_dot(*pair) for pair in ((x, x), (error, error), (x, x_hat), (x_hat, x_hat)))
+        norms = np.sqrt(energy) * np.sqrt(other)
         directed = norms > 0
-        cosines = (x * x_hat).sum(axis=1)[directed] / norms[directed]
         self._signal += float(energy.sum())
-        self._noise += float((error**2).sum())
-        self._cosines += float(np.clip(cosines, -1.0, 1.0).sum())
-        self._max_abs = max(self._max_abs, float(np.abs(error).max(initial=0.0)))
+        self._noise += float(noise.sum())
+        self._cosines += float(np.clip(common[directed] / norms[directed], -1.0, 1.0).sum())
+        self._max_abs = max(self._max_abs, float(error.max(initial=0.0)), -float(error.min(initial=0.0)))
         self._values += x.size
         self._directed += int(directed.sum())
 
@@ -128,6 +127,12 @@ class ErrorSums:
             cosine=self._cosines / self._directed if self._directed else None,
             max_abs=self._max_abs,
         )
+
+
+def _dot(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scalar product of each sample, without a temporary of the size of the batch."""
+    products: NDArray[np.float64] = np.einsum("ij,ij->i", a, b)
+    return products
 
 
 def require_finite(what: str, *tensors: NDArray[Any]) -> None:
