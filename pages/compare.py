@@ -88,7 +88,9 @@ def headline(runs: Sequence[Run], names: Mapping[str, str], baseline: Run | None
         against = f"**{names[baseline['run_id']]}**, measured apart"
     relatives = comparison.relatives(runs, baseline)
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        st.markdown(f"Ratios and changes are against {against}. Intervals are 95\u202f%.", width="content")
+        st.markdown(
+            f"Ratios and changes are against {against}. Intervals are 95\u202f%.", width="content", help=tables.MEANINGS
+        )
         download(tables.headline_figures(runs, names, relatives), "comparison.csv", "compare_headline_csv")
     st.table(tables.headline(runs, names, relatives), border="horizontal", alt="Size, accuracy, speed and memory of every run")
     missing = charts_tradeoff.unmeasured(runs, names, METRICS["latency"], METRICS["size"])
@@ -170,6 +172,8 @@ def by_layer(runs: Sequence[Run], names: Mapping[str, str]) -> str | None:
         charts.show(
             charts_layers.error_lines(errors, names, palette(), layer),
             title=charts_layers.title(errors, names, Part(part or Part.OUTPUT)),
+            caption=charts_layers.caption(errors),
+            meaning=charts_layers.SQNR_MEANING,
             alt="SQNR of every layer, one line a run, in execution order",
             key="compare_lines",
             on_select=partial(url_state.choose_clicked, "compare_lines", LAYER),
@@ -177,7 +181,8 @@ def by_layer(runs: Sequence[Run], names: Mapping[str, str]) -> str | None:
     with cells:
         charts.show(
             charts_layers.heat_map(shown, names, palette(), layer),
-            title="SQNR in dB: click a cell to choose its layer",
+            title="SQNR in dB",
+            caption="Click a cell to choose its layer.",
             alt="Heat map of SQNR, layers down and runs across",
             key="compare_cells",
             on_select=partial(url_state.choose_clicked, "compare_cells", LAYER),

@@ -22,16 +22,24 @@ def bare(colours: Palette, height: int) -> go.Figure:
 
 
 def show(
-    figure: go.Figure, *, title: str, alt: str, key: str, caption: str = "", on_select: Callable[[], None] | None = None
+    figure: go.Figure,
+    *,
+    title: str,
+    alt: str,
+    key: str,
+    caption: str = "",
+    meaning: str | None = None,
+    on_select: Callable[[], None] | None = None,
 ) -> None:
     """Draws a figure under its title.
 
     Args:
         title: the finding, or the question the chart answers.
+        meaning: one line on the terms in it, for whoever points at the title.
         alt: what a person who cannot see it should know.
         on_select: called when a mark is clicked; the selection is then in `st.session_state[key]`.
     """
-    st.markdown(f"#### {title}")
+    st.markdown(f"#### {title}", help=meaning)
     if caption:
         st.caption(caption)
     st.plotly_chart(

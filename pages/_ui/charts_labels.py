@@ -48,18 +48,21 @@ class Box:
         return self.left >= 0 and self.right <= width and self.bottom >= 0 and self.top <= height
 
 
-def place(marks: Sequence[tuple[float, float]], texts: Sequence[str], width: float, height: float) -> list[Place | None]:
+def place(
+    marks: Sequence[tuple[float, float]], texts: Sequence[str], width: float, height: float, must: int = 0
+) -> list[Place | None]:
     """A place for each text beside its mark, earlier ones first; None where all are taken.
 
     Args:
         marks: pixel positions, y upwards.
+        must: so many of the first texts get the least crowded place even if none is free.
     """
     taken = [Box(x - MARK_RADIUS, x + MARK_RADIUS, y - MARK_RADIUS, y + MARK_RADIUS) for x, y in marks]
     places: list[Place | None] = []
-    for mark, text in zip(marks, texts, strict=True):
-        boxes = ((candidate, _box(mark, text, candidate)) for candidate in PLACES)
-        free = ((c, box) for c, box in boxes if box.within(width, height) and not any(box.overlaps(other) for other in taken))
-        found = next(free, None)
+    for number, (mark, text) in enumerate(zip(marks, texts, strict=True)):
+        inside = [(c, box) for c in PLACES if (box := _box(mark, text, c)).within(width, height)]
+        crowded = [sum(box.overlaps(other) for other in taken) for _, box in inside]
+        found = inside[crowded.index(min(crowded))] if inside and (number < must or 0 in crowded) else None
         places.append(found[0] if found else None)
         taken += [found[1]] if found else []
     return places

@@ -14,6 +14,10 @@ from pages._ui.charts import bare
 from pages._ui.metrics import Run
 from pages._ui.theme import Palette, backend_colour, mark
 
+SQNR_MEANING = (
+    "Signal to quantization noise: power of the float values over the power of their error, in decibels. 6 dB is one bit. "
+    "Of the output, every layer before it is quantized too."
+)
 CELL_HEIGHT = 30
 DARKEST, LIGHTEST = 5.0, 65.0
 """SQNR in dB at the ends of the colour scale, the same in every heat map: from 1-bit weights to float16."""
@@ -86,7 +90,7 @@ def _cell(layer: Run | None, part: Part) -> tuple[float, str]:
 
 def error_lines(errors: LayerErrors, names: Mapping[str, str], colours: Palette, chosen: str | None) -> go.Figure:
     """One line a run; what has no error has no mark. Clicking a mark chooses its layer (in `customdata`)."""
-    figure = bare(colours, 340)
+    figure = bare(colours, 300)
     dashes: dict[str, int] = {}
     for column, run in enumerate(errors.runs):
         if np.isnan(errors.sqnr[:, column]).all():
@@ -110,9 +114,9 @@ def error_lines(errors: LayerErrors, names: Mapping[str, str], colours: Palette,
         at = errors.layers.index(chosen)
         figure.add_vrect(at - 0.5, at + 0.5, fillcolor=colours.accent, opacity=0.12, line_width=0, layer="below")
     figure.update_xaxes(type="category", showgrid=False, tickangle=-35 if _long(errors.layers) else 0)
-    beyond = bool(np.nanmax(errors.sqnr, initial=0.0) > CEILING)
-    figure.update_yaxes(title="SQNR (dB), higher is better" + (f"; {CEILING:.0f} = {CEILING:.0f} or more" if beyond else ""))
-    return figure.update_layout(hovermode="closest", margin={"t": 48})
+    figure.update_yaxes(title="SQNR (dB)")
+    # A legend on a narrow screen takes a line a run, out of the height of the plot.
+    return figure.update_layout(hovermode="closest", margin={"t": 48}, height=300 + 10 * len(figure.data))
 
 
 def heat_map(errors: LayerErrors, names: Mapping[str, str], colours: Palette, chosen: str | None) -> go.Figure:
@@ -129,9 +133,9 @@ def heat_map(errors: LayerErrors, names: Mapping[str, str], colours: Palette, ch
         hoverinfo="skip",
     )
     figure.add_trace(_cells(errors, names, colours))
-    titles = [names[run["run_id"]].replace(" · ", "<br>").replace(" ", "<br>") for run in errors.runs]
+    titles = [names[run["run_id"]].replace(" · ", "<br>") for run in errors.runs]
     ink = {"color": colours.text, "size": 11}
-    figure.update_xaxes(side="top", tickvals=list(range(len(titles))), ticktext=titles, tickangle=0, tickfont=ink)
+    figure.update_xaxes(side="top", tickvals=list(range(len(titles))), ticktext=titles, autotickangles=[0, 90], tickfont=ink)
     figure.update_yaxes(
         autorange="reversed", tickvals=list(range(len(errors.layers))), ticktext=list(errors.layers), tickfont=ink
     )
@@ -174,6 +178,14 @@ def _ink(value: float, colours: Palette) -> str:
     if np.isnan(value):
         return colours.muted
     return "#FFFFFF" if value < DARKEST + 0.4 * (LIGHTEST - DARKEST) else "#1B1D21"
+
+
+def caption(errors: LayerErrors) -> str:
+    """How to read the lines."""
+    beyond = bool(np.nanmax(errors.sqnr, initial=0.0) > CEILING)
+    return "Higher is better." + (
+        f" What lies above {CEILING:.0f} dB is drawn there: only float rounding differs." if beyond else ""
+    )
 
 
 def _long(layers: Sequence[str]) -> bool:

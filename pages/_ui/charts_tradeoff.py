@@ -117,7 +117,8 @@ def tradeoff(
     _add_frontier(figure, leaders, colours)
     for point in points:
         figure.add_trace(_mark(point, names[point.run["run_id"]], x, y, colours))
-    _add_labels(figure, [*leaders, *(p for p in points if p not in leaders)], names, (across, up), colours)
+    others = [point for point in points if point not in leaders]
+    _add_labels(figure, leaders, others, names, (across, up), colours)
     for which, limit in (budget or {}).items():
         _mark_limit(figure, which, limit, x, y, colours)
     return figure
@@ -177,12 +178,19 @@ def _error(bounds: tuple[float, float] | None, value: float, colour: str) -> dic
 
 
 def _add_labels(
-    figure: go.Figure, points: Sequence[Point], names: Mapping[str, str], scales: tuple[Scale, Scale], colours: Palette
+    figure: go.Figure,
+    leaders: Sequence[Point],
+    others: Sequence[Point],
+    names: Mapping[str, str],
+    scales: tuple[Scale, Scale],
+    colours: Palette,
 ) -> None:
+    """Names the marks beside them where there is room, the leaders in any case."""
     across, up = scales
-    marks = [(PLOT_WIDTH * across.share(point.x), PLOT_HEIGHT * up.share(point.y)) for point in points]
+    points = [*leaders, *others]
+    at = [(PLOT_WIDTH * across.share(point.x), PLOT_HEIGHT * up.share(point.y)) for point in points]
     texts = [names[point.run["run_id"]] for point in points]
-    for point, text, where in zip(points, texts, place(marks, texts, PLOT_WIDTH, PLOT_HEIGHT), strict=True):
+    for point, text, where in zip(points, texts, place(at, texts, PLOT_WIDTH, PLOT_HEIGHT, must=len(leaders)), strict=True):
         if where is not None:
             figure.add_annotation(
                 x=across.at(point.x),

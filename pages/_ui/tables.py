@@ -18,6 +18,15 @@ from pages._ui.theme import glyph
 Run = Mapping[str, Any]
 Frame = pd.DataFrame
 
+MEANINGS = """
+- **Size**: bytes of the file one would ship. **Smaller**: baseline bytes ÷ bytes.
+- **Top-1 accuracy**: share of right answers on the test data, ± half its 95 % interval (Wilson).
+- **Change**: accuracy less the baseline's, in percentage points; an interval that holds 0 is within noise.
+- **Latency p50**: median time of one inference, alone in a fresh process. **Speed-up**: baseline p50 ÷ p50; an interval that
+  holds 1 is no measurable difference.
+- **Memory**: peak resident memory of that process less what the runtime itself takes.
+- **Layers quantized**: those whose weights are stored in fewer bits, of all that have weights.
+"""
 PARAMETERS_FIRST = ("run", "layer", "tensor", "channel", "dtype", "bits", "scale", "zero_point", "qmin", "qmax")
 
 

@@ -23,6 +23,11 @@ def test_no_label_overlaps_anything(marks: list[tuple[float, float]]) -> None:
         assert not any(box.overlaps(other) for other in [*placed[:number], *around])
 
 
+@given(MARKS)
+def test_the_first_is_labelled_in_any_case(marks: list[tuple[float, float]]) -> None:
+    assert place(marks, ["name"] * len(marks), WIDTH, HEIGHT, must=1)[0] is not None
+
+
 def test_a_mark_with_room_is_labelled_on_its_right() -> None:
     (where,) = place([(50.0, 150.0)], ["Full int8"], WIDTH, HEIGHT)
     assert where is not None

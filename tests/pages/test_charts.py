@@ -143,7 +143,8 @@ def test_lines_stop_at_the_ceiling_and_say_the_figure() -> None:
     figure = charts_layers.error_lines(errors, NAMES, LIGHT, None)
     assert figure.data[0].y[0] == charts_layers.CEILING
     assert figure.data[0].text[0] == "139.7 dB"
-    assert "80 or more" in figure.layout.yaxis.title.text
+    assert "above 80 dB" in charts_layers.caption(errors)
+    assert "above" not in charts_layers.caption(LayerErrors.of(RUNS[:2], Part.OUTPUT))
 
 
 def test_heat_map_shows_every_figure_once_and_carries_its_layer() -> None:
