@@ -47,11 +47,14 @@ BACKEND_TITLES: Mapping[Backend, str] = {
 TECHNIQUE_TITLES: Mapping[str, str] = {
     "float32": "Float baseline",
     "dynamic_wi8": "Dynamic range, 8-bit weights",
+    "dynamic_wi4": "Dynamic range, 4-bit weights",
     "static_wi8_ai8": "Full integer, 8 bits, calibrated",
+    "static_wi4_ai8": "4-bit weights, 8-bit activations, calibrated",
     "static_wi8_ai16": "16×8: 16-bit activations, 8-bit weights",
     "float16": "Float16 weights",
     "bfloat16": "Bfloat16",
     "weight_only_wi8": "Weight only, 8 bits",
+    "weight_only_wi4": "Weight only, 4 bits",
 }
 
 _LOWERED = Option("lowered", (True, False), "Fuse and prepack for this CPU before running (false: eager PyTorch)")
@@ -75,6 +78,10 @@ _TABLE: tuple[Capability, ...] = (
     _cell(Backend.TFLITE, "dynamic_wi8"),
     _cell(Backend.TFLITE, "static_wi8_ai8", _IO, _PER_CHANNEL),
     _cell(Backend.TFLITE, "static_wi8_ai16"),
+    _cell(Backend.TFLITE, "dynamic_wi4"),
+    _cell(Backend.TFLITE, "static_wi4_ai8"),
+    _cell(Backend.TFLITE, "weight_only_wi8"),
+    _cell(Backend.TFLITE, "weight_only_wi4"),
     _cell(Backend.TFLITE, "float16"),
     _cell(
         Backend.TFLITE,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from quantizers.tflite.runtime import LiteRTSession
 
 ARTEFACT = "model.tflite"
-_LIBRARIES = ("tensorflow", "keras", "ai-edge-litert")
+_LIBRARIES = ("tensorflow", "keras", "ai-edge-litert", "litert-quantizer")
 
 
 class TFLiteAdapter:
@@ -44,30 +44,35 @@ class TFLiteAdapter:
             ConversionFailed: the converter refused the model, or the result does not compute.
         """
         require(self.backend, request.technique)
-        if request.keep_float:
-            raise Unsupported(
-                "The TFLite converter takes no list of layers to leave in float: it quantizes a whole model.",
-                "Run without keeping layers in float, or use the PyTorch backend.",
-            )
-        from quantizers.tflite import convert, describe
+        from quantizers.tflite import convert, describe, recipes
         from quantizers.tflite.model import TFLiteModel, check
 
+        technique = request.technique
+        if request.keep_float and not recipes.covers(technique):
+            raise Unsupported(
+                "The TFLite converter takes no list of layers to leave in float: it quantizes a whole model.",
+                "Run without keeping layers in float, or use another technique.",
+            )
         report(0.0, "Building the Keras model")
         network = model.keras_model()
         kernels = convert.kernels(network)
-        samples = convert.check_calibration(request.calibration, network) if request.technique.needs_calibration else None
+        samples = convert.check_calibration(request.calibration, network) if technique.needs_calibration else None
         report(0.1, "Converting to float32, the reference")
         float_file = convert.convert(network, Technique(Mode.FLOAT32), {}, None, report)
         file = float_file
-        if request.technique.mode is not Mode.FLOAT32:
-            report(0.4, f"Converting to {request.technique.code}")
-            file = convert.convert(network, request.technique, request.options, samples, report)
+        if recipes.covers(technique):
+            report(0.4, f"Quantizing to {technique.code}")
+            kept = describe.outputs(float_file, kernels, request.keep_float)
+            file = recipes.quantize(float_file, technique, samples, kept, report)
+        elif technique.mode is not Mode.FLOAT32:
+            report(0.4, f"Converting to {technique.code}")
+            file = convert.convert(network, technique, request.options, samples, report)
         report(0.9, "Reading the converted file")
         path = request.workdir / ARTEFACT
         path.write_bytes(file)
-        records = describe.describe(file, float_file, kernels, request.technique)
+        records = describe.describe(file, float_file, kernels, technique, request.keep_float)
         quantized = TFLiteModel(path, records)
-        check(quantized, request.technique)
+        check(quantized, technique, float_file)
         return quantized
 
     def open(self, artefact: Path, options: Options, threads: int) -> LiteRTSession:  # noqa: ARG002 - nothing to choose here

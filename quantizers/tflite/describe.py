@@ -9,7 +9,7 @@ the cosine per channel between file and Keras kernel is ±1 for the right layer.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,32 +36,41 @@ class Record:
     output_index: int
 
 
-def describe(file: bytes, float_file: bytes, kernels: Kernels, technique: Technique) -> Sequence[Record]:
+def describe(
+    file: bytes, float_file: bytes, kernels: Kernels, technique: Technique, keep_float: Collection[str] = ()
+) -> Sequence[Record]:
     """The weighted layers of `file` in execution order.
 
     Args:
         float_file: the plain float32 conversion of the same model: its weights, batch norms folded in, are the references.
         kernels: the model's raw kernels by layer name, in the layout of the file.
+        keep_float: layers that were asked to stay in float.
 
     Raises:
         ConversionFailed: an operation matches no layer of the model, or two match one.
     """
     float_ops, ops = read(float_file), read(file)
-    references = dict(zip(_names(float_ops, kernels), float_ops, strict=True))
+    references = dict(zip(layer_names(float_ops, kernels), float_ops, strict=True))
     return [
-        Record(_layer(name, op, references[name], technique), op.output.index)
-        for name, op in zip(_names(ops, kernels), ops, strict=True)
+        Record(_layer(name, op, references[name], technique, name in keep_float), op.output.index)
+        for name, op in zip(layer_names(ops, kernels), ops, strict=True)
     ]
 
 
-def _layer(name: str, op: WeightedOp, reference: WeightedOp, technique: Technique) -> QuantizedLayer:
+def outputs(float_file: bytes, kernels: Kernels, layers: Collection[str]) -> Sequence[str]:
+    """The names of the tensors that `layers` of the model compute, in the float file."""
+    ops = read(float_file)
+    return [op.output.name for name, op in zip(layer_names(ops, kernels), ops, strict=True) if name in layers]
+
+
+def _layer(name: str, op: WeightedOp, reference: WeightedOp, technique: Technique, kept: bool) -> QuantizedLayer:
     quantized = op.weight.dtype != "float32"
     return QuantizedLayer(
         name=name,
         native_name=op.weight.name,
         op=op.kind,
         quantized=quantized,
-        why_not=None if quantized else _why_not(op.weight, technique),
+        why_not=None if quantized else _why_not(op, technique, kept),
         weight=_tensor(name, Role.WEIGHT, op.weight, reference.weight),
         bias=None if op.bias is None else _tensor(name, Role.BIAS, op.bias, reference.bias),
         inputs=(_tensor(name, Role.INPUT, op.input),),
@@ -75,25 +84,30 @@ def _tensor(layer: str, role: Role, tensor: Tensor, reference: Tensor | None = N
     return QuantizedTensor(tensor.name, layer, role, tensor.dtype, tensor.params(role), tensor.data, values)
 
 
-def _why_not(weight: Tensor, technique: Technique) -> str:
+def _why_not(op: WeightedOp, technique: Technique, kept: bool) -> str:
     if technique.mode is Mode.FLOAT32:
         return "The float baseline quantizes nothing."
-    size = _values(weight).size
-    if technique.mode is Mode.DYNAMIC and size < DYNAMIC_RANGE_MINIMUM:
+    if kept:
+        return "Kept in float, as asked."
+    if technique.weight == "i4" and op.kind == "DEPTHWISE_CONV_2D":
+        return "litert-quantizer has no 4-bit weights for depthwise convolutions."
+    size = _values(op.weight).size
+    if technique.mode is Mode.DYNAMIC and technique.weight == "i8" and size < DYNAMIC_RANGE_MINIMUM:
         return f"{size} weights: the converter leaves tensors under {DYNAMIC_RANGE_MINIMUM:,} elements in float."
     return "The converter left this layer in float."
 
 
 def _runs_in(op: WeightedOp) -> str:
-    """The type of the multiplication, as the types of its two factors tell."""
-    if op.weight.dtype in ("float32", "float16"):
+    """The type of the multiplication, as the types of its two factors tell: "int8", "int8x4" where the weight is narrower."""
+    weight, source = op.weight.dtype, op.input.dtype
+    if op.widened or weight == "float32":
         return "float32"
-    if op.input.dtype == "float32":
-        return f"hybrid {op.weight.dtype}"
-    return "int16x8" if op.input.dtype == "int16" else op.weight.dtype
+    if source == "float32":
+        return f"hybrid {weight}"
+    return source if source == weight else f"{source}x{weight.removeprefix('int')}"
 
 
-def _names(ops: Sequence[WeightedOp], kernels: Kernels) -> Sequence[str]:
+def layer_names(ops: Sequence[WeightedOp], kernels: Kernels) -> Sequence[str]:
     """The layer of every operation. Of layers with equal weights, the model's order decides where names do not."""
     left = dict(kernels)
     names = []

@@ -10,12 +10,16 @@ import numpy as np
 
 from quantizers.adapter import Batch
 from quantizers.errors import ConversionFailed, NothingQuantized
+from quantizers.numerics import tensor_error
 from quantizers.schema import Execution, Mode, QuantizedLayer, Technique
 from quantizers.tflite.describe import Record
 from quantizers.tflite.runtime import LiteRTSession, to_float
 
 _BATCH = 100
-"""Samples run at once. The results are the same bits as one by one (tested), and resizing is paid once."""
+"""Samples run at once, so that resizing is paid once. The results are those of one by one: the same bits, except that 4-bit
+weights widened to float32 are multiplied in another order (tested)."""
+_GARBAGE_DB = -20.0
+"""Logits whose error is ten times their size: no rounding does that, but kernels reading weights wrongly do."""
 
 
 class TFLiteModel:
@@ -57,12 +61,12 @@ def _parts(batch: Batch) -> Iterator[Batch]:
         yield batch[start : start + _BATCH]
 
 
-def check(model: TFLiteModel, technique: Technique) -> None:
-    """Makes sure that the converter did what it was asked for: it can return a float model without an error.
+def check(model: TFLiteModel, technique: Technique, float_file: bytes) -> None:
+    """Makes sure that the result is what was asked for: converters can return a float model, and kernels garbage, in silence.
 
     Raises:
         NothingQuantized: every weight, or with static quantization every activation, is still float.
-        ConversionFailed: the model has no weighted layer, or computes NaN or infinity.
+        ConversionFailed: the model has no weighted layer, computes NaN or infinity, or nothing like the float model.
     """
     layers = model.layers()
     if not layers:
@@ -72,7 +76,18 @@ def check(model: TFLiteModel, technique: Technique) -> None:
         raise NothingQuantized("The converter left every layer in float.", reasons)
     if technique.mode is Mode.STATIC and all(layer.runs_in.startswith("hybrid") for layer in layers if layer.quantized):
         raise NothingQuantized("The converter left every activation in float.", "Check the calibration samples.")
-    session = LiteRTSession(model.path)
-    logits = session.logits(session.run(session.prepare(np.zeros(session.input_shape, np.float32))))
-    if not np.isfinite(logits).all():
+    _check_logits(model.path, float_file)
+
+
+def _check_logits(path: Path, float_file: bytes) -> None:
+    """Runs random samples: twice in the file, which must give the same bits, and once in its float form."""
+    session, other = LiteRTSession(path), LiteRTSession(float_file)
+    batch = np.random.default_rng(0).standard_normal(session.input_shape).astype(np.float32)
+    first, second = (session.logits(session.run(session.prepare(batch))) for _ in range(2))
+    if not np.isfinite(first).all():
         raise ConversionFailed("The converted model computes NaN or infinity.", "Check the weights of the float model.")
+    if not np.array_equal(first, second):
+        raise ConversionFailed("The converted model gives two results for one input: its kernels are broken here.")
+    sqnr_db = tensor_error(other.logits(other.run(other.prepare(batch))), first).sqnr_db
+    if sqnr_db is not None and sqnr_db < _GARBAGE_DB:
+        raise ConversionFailed(f"The converted model computes nothing like the float one: its logits are at {sqnr_db:.0f} dB.")

@@ -1,7 +1,8 @@
 """Reads a .tflite as the flatbuffer it is: its weighted operations in execution order, with every tensor's type and parameters.
 
-The file is the authority, not the interpreter, which has no public list of operations and unpacks int4 to int8. Ranges follow
-the TFLite 8-bit quantization specification: weights are restricted to [−127, 127], activations and biases use their whole type.
+The file is the authority, not the interpreter, which has no public list of operations and calls int4 int8. Ranges follow the
+TFLite 8-bit quantization specification: weights leave out the lowest code ([−127, 127], and [−7, 7] at 4 bits), activations and
+biases use their whole type.
 
 Source: https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/quantization_spec
 """
@@ -33,7 +34,7 @@ class Tensor:
         dtype: as stored, such as "int8" or "float16".
         scale: None where the tensor has no quantization parameters.
         axis: the dimension the scales run along; None with a single scale.
-        data: the stored values of a constant; None for what is computed.
+        data: the stored values of a constant, int4 unpacked to int8; None for what is computed.
     """
 
     index: int
@@ -48,20 +49,24 @@ class Tensor:
         """The parameters, with the range the specification gives to a tensor of this role; None for a float tensor."""
         if self.scale is None or self.zero_point is None:
             return None
-        info = np.iinfo(self.dtype)
-        qmin, qmax = integer_range(info.bits, signed=info.min < 0, narrow=role is Role.WEIGHT)
+        bits, signed = int(self.dtype.removeprefix("u").removeprefix("int")), not self.dtype.startswith("u")
+        qmin, qmax = integer_range(bits, signed=signed, narrow=role is Role.WEIGHT)
         return QuantParams(self.scale.astype(np.float64), self.zero_point, qmin, qmax, self.dtype, self.axis)
 
 
 @dataclass(frozen=True, eq=False)
 class WeightedOp:
-    """A convolution or a dense operation. Float16 constants are given as stored, without the DEQUANTIZE that follows them."""
+    """A convolution or a dense operation. Constants are given as stored, without the DEQUANTIZE that may follow them.
+
+    `widened` says that such a DEQUANTIZE follows the weight: the operation itself computes in float32.
+    """
 
     kind: str
     input: Tensor
     weight: Tensor
     bias: Tensor | None
     output: Tensor
+    widened: bool
 
     @property
     def channel_axis(self) -> int:
@@ -90,8 +95,14 @@ def read(file: bytes) -> Sequence[WeightedOp]:
             continue  # A product of two computed tensors is a FULLY_CONNECTED without a weight.
         bias = constant(rest[0]) if rest and rest[0] >= 0 else None
         output = _tensor(model, graph, int(op.outputs[0]))
-        found.append(WeightedOp(kind, _tensor(model, graph, source), constant(weight), bias, output))
+        found.append(WeightedOp(kind, _tensor(model, graph, source), constant(weight), bias, output, weight in stored_as))
     return found
+
+
+def signature(file: bytes) -> tuple[str, str]:
+    """The names of the first signature and of its first input."""
+    first = schema.ModelT.InitFromPackedBuf(file, 0).signatureDefs[0]
+    return first.signatureKey.decode(), first.inputs[0].name.decode()
 
 
 def _tensor(model: Any, graph: Any, index: int) -> Tensor:
@@ -107,5 +118,14 @@ def _tensor(model: Any, graph: Any, index: int) -> Tensor:
         scale=np.array(quantization.scale, np.float32) if quantized else None,
         zero_point=np.array(quantization.zeroPoint, np.int64) if quantized else None,
         axis=int(quantization.quantizedDimension) if quantized and len(quantization.scale) > 1 else None,
-        data=None if content is None else np.frombuffer(bytes(content), dtype).reshape(raw.shape),
+        data=None if content is None else _values(bytes(content), dtype, tuple(raw.shape)),
     )
+
+
+def _values(content: bytes, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """A buffer as an array; of two int4 in a byte the low half is the first."""
+    if dtype != "int4":
+        return np.frombuffer(content, dtype).reshape(shape)
+    packed = np.frombuffer(content, np.int8)
+    halves = np.stack([packed << 4, packed], axis=-1) >> 4  # Shifting right spreads the sign.
+    return halves.ravel()[: np.prod(shape)].reshape(shape)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +17,25 @@ from quantizers.numerics import dequantize, integer_range, quantize
 from quantizers.schema import QuantParams
 
 
+@contextmanager
+def quiet_about_kept_tensors() -> Iterator[None]:
+    """Hides what the interpreter warns of, the memory that keeping every tensor takes."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Warning: Enabling `experimental_preserve_all_tensors`", category=UserWarning)
+        yield
+
+
 class LiteRTSession:
-    """A loaded .tflite with the default delegate, XNNPACK; meets `quantizers.adapter.Session`.
+    """A loaded .tflite (a path, or the file's bytes) with the default delegate, XNNPACK; meets `quantizers.adapter.Session`.
 
     With `every_tensor` the values between the operations can be read after a run: the delegate then keeps them, and computes
     the same bits as without (tested), at the cost of memory.
     """
 
-    def __init__(self, artefact: Path, threads: int = 1, *, every_tensor: bool = False) -> None:
-        with warnings.catch_warnings():
-            # Warns of the memory that keeping every tensor takes, each time it is asked for.
-            warnings.filterwarnings(
-                "ignore", message="Warning: Enabling `experimental_preserve_all_tensors`", category=UserWarning
-            )
-            self._interpreter = Interpreter(
-                model_path=str(artefact), num_threads=threads, experimental_preserve_all_tensors=every_tensor
-            )
+    def __init__(self, artefact: Path | bytes, threads: int = 1, *, every_tensor: bool = False) -> None:
+        model = {"model_content": artefact} if isinstance(artefact, bytes) else {"model_path": str(artefact)}
+        with quiet_about_kept_tensors():
+            self._interpreter = Interpreter(**model, num_threads=threads, experimental_preserve_all_tensors=every_tensor)
         self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]
         self._output = self._interpreter.get_output_details()[0]

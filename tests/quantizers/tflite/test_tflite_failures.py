@@ -80,7 +80,7 @@ def test_a_float_model_returned_in_silence_is_found_out(tmp_path, samples):
     model = TFLiteModel(path, describe(file, float_file, convert.kernels(network), technique))
     assert [layer.weight.dtype for layer in model.layers()] == ["float32"]
     with pytest.raises(NothingQuantized, match="left every layer in float"):
-        check(model, technique)
+        check(model, technique, float_file)
 
 
 def test_dynamic_range_of_a_model_with_only_small_layers_says_why_nothing_happened(request_for):
@@ -133,7 +133,19 @@ def test_a_model_without_a_weighted_layer_is_refused(request_for):
         TFLiteAdapter().quantize(Float(network), request_for("float32"), quiet)
 
 
-@pytest.mark.parametrize("code", ["float32", "dynamic_wi8", "static_wi8_ai8", "static_wi8_ai16", "float16"])
+def test_logits_unlike_those_of_the_float_model_are_found_out(request_for):
+    technique = Technique.parse("weight_only_wi4")
+    model = TFLiteAdapter().quantize(Float(lambda: dense(40)), request_for(technique.code), quiet)
+    small = dense(40)
+    small.layers[-1].set_weights([values / 100 for values in small.layers[-1].get_weights()])
+    with pytest.raises(ConversionFailed, match="nothing like the float one"):
+        check(model, technique, convert.convert(small, Technique(Mode.FLOAT32), {}, None, quiet))
+
+
+CODES = ["float32", "dynamic_wi8", "static_wi8_ai8", "static_wi8_ai16", "float16", "static_wi4_ai8", "weight_only_wi4"]
+
+
+@pytest.mark.parametrize("code", CODES)
 def test_layers_with_equal_weights_keep_their_own_names(request_for, code):
     """The converter stores equal constants once, under the name of the first layer."""
 

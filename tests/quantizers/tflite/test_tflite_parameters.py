@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from numpy.typing import NDArray
 
@@ -19,12 +20,15 @@ from quantizers.tflite.model import TFLiteModel
 pytestmark = pytest.mark.adapter
 
 MODELS = ["mnist-mlp", "mnist-cnn", "fashion-cnn", "fashion-resnet"]
-CODES = ["float32", "dynamic_wi8", "static_wi8_ai8", "static_wi8_ai16", "float16"]
+CONVERTER = ["float32", "dynamic_wi8", "static_wi8_ai8", "static_wi8_ai16", "float16"]
+RECIPES = ["dynamic_wi4", "static_wi4_ai8", "weight_only_wi8", "weight_only_wi4"]
+CODES = CONVERTER + RECIPES
 VARIANTS = [(model, code, {}) for model in MODELS for code in CODES] + [
     ("fashion-cnn", "static_wi8_ai8", {"per_channel": False}),
     ("fashion-cnn", "static_wi8_ai8", {"io": "uint8"}),
     ("fashion-cnn", "static_wi8_ai8", {"io": "float32"}),
 ]
+every_model = pytest.mark.parametrize("model_id", MODELS)
 every_variant = pytest.mark.parametrize(("model_id", "code", "options"), VARIANTS)
 
 
@@ -57,7 +61,8 @@ def runtime_layers(model: TFLiteModel) -> list[Found]:
 
 
 def assert_same(tensor: QuantizedTensor, found: dict[str, Any]) -> None:
-    assert tensor.dtype == np.dtype(found["dtype"]).name
+    unpacked = "int8" if tensor.dtype == "int4" else tensor.dtype  # How the runtime gives it.
+    assert unpacked == np.dtype(found["dtype"]).name
     truth = found["quantization_parameters"]
     if tensor.params is None:
         assert truth["scales"].size == 0
@@ -123,7 +128,8 @@ def test_references_are_the_folded_weights_of_the_layer_of_that_name(converted, 
 
 @every_variant
 def test_codes_stand_for_the_reference(converted, model_id, code, options):
-    floor_db = {"float32": None, "float16": 65.0}.get(code, 25.0 if options.get("per_channel") is False else 35.0)
+    usual = 13.0 if "wi4" in code else 25.0 if options.get("per_channel") is False else 35.0
+    floor_db = {"float32": None, "float16": 65.0}.get(code, usual)
     for layer in converted(model_id, code, **options).layers():
         weight = layer.weight
         assert weight.codes.shape == weight.reference.shape
@@ -136,9 +142,10 @@ def test_codes_stand_for_the_reference(converted, model_id, code, options):
 @every_variant
 def test_ranges_and_biases_follow_the_specification(converted, model_id, code, options):
     for layer in converted(model_id, code, **options).layers():
-        if layer.weight.dtype == "int8":
-            assert (layer.weight.params.qmin, layer.weight.params.qmax) == (-127, 127)
-            assert layer.weight.codes.min() >= -127
+        if layer.weight.dtype in ("int8", "int4"):
+            highest = {"int8": 127, "int4": 7}[layer.weight.dtype]
+            assert (layer.weight.params.qmin, layer.weight.params.qmax) == (-highest, highest)
+            assert np.abs(layer.weight.codes).max() == highest
             assert not layer.weight.params.zero_point.any()
         ranges = {"int8": (-128, 127), "int16": (-32768, 32767)}
         for activation in (*layer.inputs, layer.output):
@@ -157,6 +164,10 @@ def test_ranges_and_biases_follow_the_specification(converted, model_id, code, o
         ("float16", "float16", "float16", "float32", "float32"),
         ("static_wi8_ai8", "int8", "int32", "int8", "int8"),
         ("static_wi8_ai16", "int8", "int64", "int16", "int16x8"),
+        ("dynamic_wi4", "int4", "float32", "float32", "hybrid int4"),
+        ("static_wi4_ai8", "int4", "int32", "int8", "int8x4"),
+        ("weight_only_wi8", "int8", "float32", "float32", "float32"),
+        ("weight_only_wi4", "int4", "float32", "float32", "float32"),
     ],
 )
 def test_types_of_a_technique_reach_every_layer(converted, code, weight, bias, activation, runs_in):
@@ -175,6 +186,31 @@ def test_dynamic_range_leaves_small_weights_in_float_and_says_so(converted, mode
         assert layer.weight.dtype == ("int8" if large else "float32")
         assert layer.runs_in == ("hybrid int8" if large else "float32")
         assert layer.why_not is None if large else f"{layer.weight.codes.size} weights" in layer.why_not
+
+
+@pytest.mark.parametrize("code", RECIPES)
+@every_model
+def test_types_and_bytes_of_weights_are_those_in_the_file(converted, model_id, code):
+    """Read through the flatbuffer's accessors: the runtime itself calls int4 int8."""
+    model = converted(model_id, code)
+    file = schema.Model.GetRootAs(model.path.read_bytes(), 0)
+    tensors = [file.Subgraphs(0).Tensors(index) for index in range(file.Subgraphs(0).TensorsLength())]
+    stored = {tensor.Name().decode(): tensor for tensor in tensors}
+    types = {"int8": schema.TensorType.INT8, "int4": schema.TensorType.INT4, "float32": schema.TensorType.FLOAT32}
+    for layer in model.layers():
+        tensor = stored[layer.weight.name]
+        assert tensor.Type() == types[layer.weight.dtype]
+        bits = {"int8": 8, "int4": 4, "float32": 32}[layer.weight.dtype]
+        assert file.Buffers(tensor.Buffer()).DataLength() == -(-layer.weight.codes.size * bits // 8)
+
+
+@pytest.mark.parametrize("code", ["dynamic_wi4", "static_wi4_ai8", "weight_only_wi4"])
+def test_a_depthwise_convolution_has_no_four_bits_and_says_so(converted, code):
+    for layer in converted("fashion-cnn", code).layers():
+        depthwise = layer.op == "DEPTHWISE_CONV_2D"
+        assert layer.weight.dtype == ("float32" if depthwise else "int4")
+        assert layer.quantized != depthwise
+        assert layer.why_not is None if not depthwise else "depthwise" in layer.why_not
 
 
 def test_per_tensor_has_one_scale_and_per_channel_one_for_each_channel(converted):
