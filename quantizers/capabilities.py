@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from quantizers.errors import UnknownName, Unsupported
-from quantizers.schema import Backend, Execution, Options, OptionValue, Technique
+from quantizers.schema import Backend, Execution, Mode, Options, OptionValue, Technique
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +55,26 @@ TECHNIQUE_TITLES: Mapping[str, str] = {
     "bfloat16": "Bfloat16",
     "weight_only_wi8": "Weight only, 8 bits",
     "weight_only_wi4": "Weight only, 4 bits",
+    "weight_only_wi4_g32": "Weight only, 4 bits, groups of 32",
+    "weight_only_wi4_g128": "Weight only, 4 bits, groups of 128",
+    "weight_only_wi2": "Weight only, 2 bits",
+    "weight_only_wi2_g32": "Weight only, 2 bits, groups of 32",
+    "binary": "Binary weights, ±α",
+    "ternary": "Ternary weights, 0 and ±α",
+    "hybrid_wf16_ai8": "Hybrid: float16 weights, 8-bit activations",
 }
 
 _LOWERED = Option("lowered", (True, False), "Fuse and prepack for this CPU before running (false: eager PyTorch)")
 _PER_CHANNEL = Option("per_channel", (True, False), "One scale per output channel, or one per tensor")
-_OBSERVER = Option("observer", ("histogram", "minmax"), "How calibration turns activations into a range")
+_OBSERVER = Option(
+    "observer",
+    ("histogram", "minmax", "moving_average", "percentile"),
+    "How calibration turns activations into a range (histogram: the one of least squared error)",
+)
+_ACTIVATIONS = Option("activations", ("affine", "symmetric"), "Whether the zero point of activations is free or in the middle")
+_WEIGHT_RANGE = Option(
+    "weight_range", ("mse", "minmax"), "Range of a channel's or group's weights: that of least squared error, or all of it"
+)
 _IO = Option("io", ("int8", "uint8", "float32"), "Type of the model's input and output")
 
 
@@ -72,8 +87,20 @@ def _cell(
 _TABLE: tuple[Capability, ...] = (
     _cell(Backend.PYTORCH, "float32", _LOWERED),
     _cell(Backend.PYTORCH, "dynamic_wi8", _PER_CHANNEL),
-    _cell(Backend.PYTORCH, "static_wi8_ai8", _PER_CHANNEL, _OBSERVER),
+    _cell(Backend.PYTORCH, "static_wi8_ai8", _PER_CHANNEL, _OBSERVER, _ACTIVATIONS),
+    _cell(Backend.PYTORCH, "static_wi8_ai16", _PER_CHANNEL, _OBSERVER, execution=Execution.SIMULATED),
+    _cell(Backend.PYTORCH, "static_wi4_ai8", _WEIGHT_RANGE, _OBSERVER, _ACTIVATIONS, execution=Execution.SIMULATED),
     _cell(Backend.PYTORCH, "weight_only_wi8", _PER_CHANNEL, execution=Execution.SIMULATED),
+    _cell(Backend.PYTORCH, "weight_only_wi4", _WEIGHT_RANGE, execution=Execution.SIMULATED),
+    _cell(Backend.PYTORCH, "weight_only_wi4_g32", _WEIGHT_RANGE, execution=Execution.SIMULATED),
+    _cell(Backend.PYTORCH, "weight_only_wi4_g128", _WEIGHT_RANGE, execution=Execution.SIMULATED),
+    _cell(Backend.PYTORCH, "weight_only_wi2", _WEIGHT_RANGE, execution=Execution.SIMULATED),
+    _cell(Backend.PYTORCH, "weight_only_wi2_g32", _WEIGHT_RANGE, execution=Execution.SIMULATED),
+    _cell(Backend.PYTORCH, "binary", execution=Execution.SIMULATED),
+    _cell(Backend.PYTORCH, "ternary", execution=Execution.SIMULATED),
+    _cell(Backend.PYTORCH, "float16", _LOWERED),
+    _cell(Backend.PYTORCH, "bfloat16", _LOWERED),
+    _cell(Backend.PYTORCH, "hybrid_wf16_ai8", _OBSERVER, _ACTIVATIONS, execution=Execution.SIMULATED),
     _cell(Backend.TFLITE, "float32"),
     _cell(Backend.TFLITE, "dynamic_wi8"),
     _cell(Backend.TFLITE, "static_wi8_ai8", _IO, _PER_CHANNEL),
@@ -89,6 +116,16 @@ _TABLE: tuple[Capability, ...] = (
         why_not="TFLite has no bfloat16 kernels on the CPU; float16 stores weights at the same size.",
     ),
 )
+MIXED: Mapping[Backend, Capability] = {
+    Backend.PYTORCH: Capability(
+        Backend.PYTORCH,
+        "mixed",
+        "Mixed precision",
+        Execution.SIMULATED,
+        (_PER_CHANNEL, _WEIGHT_RANGE, _OBSERVER, _ACTIVATIONS),
+    ),
+}
+"""Mixed precision, whose codes are free text and therefore in no row of the table."""
 CAPABILITIES: Mapping[tuple[Backend, str], Capability] = {(cell.backend, cell.code): cell for cell in _TABLE}
 NO_KEEP_FLOAT: Mapping[Backend, str] = {
     Backend.TFLITE: "its converter takes no list of layers; it quantizes a whole model.",
@@ -119,6 +156,8 @@ def capability(backend: Backend, technique: Technique) -> Capability:
         UnknownName: no backend has such a technique.
         Unsupported: another backend has it, this one does not.
     """
+    if technique.mode is Mode.MIXED and backend in MIXED:
+        return MIXED[backend]
     cell = CAPABILITIES.get((backend, technique.code))
     if cell is None:
         known = [c.code for c in techniques(backend)]

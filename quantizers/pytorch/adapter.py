@@ -26,10 +26,14 @@ class PyTorchAdapter:
     runtime = "quantizers.pytorch.session"
 
     def quantize(self, model: FloatModel, request: Request, report: Report) -> QuantizedModel:
-        """See `Adapter.quantize`. Techniques: float32, dynamic_wi8, static_wi8_ai8, weight_only_wi8.
+        """See `Adapter.quantize`. Weights that no int8 kernel takes are packed as small as their bits say.
+
+        In mixed precision a layer's number is the width of its weights: 8 is int8, 4 and 2 are packed integers, 16 is float16;
+        activations of every layer that is not float are calibrated to 8 bits.
 
         Raises:
-            UnknownName: `keep_float` names a layer the model does not have.
+            UnknownName: a layer to keep float, or a pattern of mixed precision, fits no layer of the model.
+            Unsupported: layers to keep float with a technique that computes the whole model in 16 bits.
         """
         from quantizers.pytorch.convert import quantize
 

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import torch
 from torch.fx import Graph, GraphModule, Node
-from torchao.quantization.pt2e import HistogramObserver, MinMaxObserver, PerChannelMinMaxObserver, PlaceholderObserver
+from torchao.quantization.pt2e import MinMaxObserver, PerChannelMinMaxObserver, PlaceholderObserver
 from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, QuantizationSpec, Quantizer, SharedQuantizationSpec
 
+from quantizers.pytorch.choice import INT8, Kinds, weight_kinds
 from quantizers.pytorch.graph import DENSE, aten, layer_name, layers
+from quantizers.pytorch.observers import OBSERVERS
 from quantizers.schema import Mode, Technique
 
 KEPT_BY_CHOICE = "kept float by choice"
 DENSE_ONLY = "PyTorch has no int8 convolution that measures its input's range while running: only dense layers can be dynamic"
 NOT_A_PARAMETER = "the weight is computed while running, so it cannot be stored as integers"
 
-_OBSERVERS = {"histogram": HistogramObserver, "minmax": MinMaxObserver}
 _SAME_VALUES = frozenset(
     {
         aten.max_pool2d.default,
@@ -33,24 +34,34 @@ _SAME_VALUES = frozenset(
 )
 """Operations whose output holds values of their input (or padding zeros) only."""
 _ANNOTATION = "quantization_annotation"
+_FLOAT_ACTIVATIONS = (Mode.WEIGHT_ONLY, Mode.BINARY, Mode.TERNARY)
 
 
 class LayerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has no types
-    """Weights int8 symmetric in −127…127; activations uint8 affine, which is what x86 oneDNN kernels fuse."""
+    """Weights int8 symmetric in −127…127; activations uint8, which is what x86 oneDNN kernels fuse, or int16 symmetric.
 
-    def __init__(self, technique: Technique, *, per_channel: bool, observer: str, keep_float: tuple[str, ...]) -> None:
+    Weights of any other type are left in float here, for `rewrite` to round.
+    """
+
+    def __init__(
+        self, technique: Technique, *, per_channel: bool, observer: str, activations: str, keep_float: tuple[str, ...]
+    ) -> None:
         super().__init__()
+        self._technique = technique
         self._mode = technique.mode
         self._per_channel = per_channel
-        self._observer = _OBSERVERS[observer]
+        self._observer = OBSERVERS[observer]
+        self._symmetric = activations == "symmetric"
         self._keep_float = keep_float
         self.reasons: dict[str, str | None] = {}
         """Why a layer stays in float, or None when it is quantized, by layer name; filled by `annotate`."""
+        self.kinds: Kinds = {}
+        """The type that each layer's weight should have, as far as it can; filled by `annotate`."""
 
-    def _why_not(self, layer: Node) -> str | None:
+    def _why_not(self, layer: Node, kind: str | None) -> str | None:
         if self._mode is Mode.FLOAT32:
             return "the float baseline quantizes nothing"
-        if layer_name(layer) in self._keep_float:
+        if kind is None:
             return KEPT_BY_CHOICE
         if self._mode is Mode.DYNAMIC and layer.target not in DENSE:
             return DENSE_ONLY
@@ -58,13 +69,18 @@ class LayerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has no types
         return None if isinstance(weight, Node) and weight.op == "get_attr" else NOT_A_PARAMETER
 
     def annotate(self, model: GraphModule) -> GraphModule:
-        for layer in layers(model.graph):
-            self.reasons[layer_name(layer)] = reason = self._why_not(layer)
-            if reason is None:
+        nodes = layers(model.graph)
+        wanted = weight_kinds(self._technique, [layer_name(layer) for layer in nodes], self._keep_float)
+        self.reasons = {layer_name(layer): self._why_not(layer, wanted[layer_name(layer)]) for layer in nodes}
+        self.kinds = {name: None if self.reasons[name] else kind for name, kind in wanted.items()}
+        for layer in nodes:
+            kind = self.kinds[layer_name(layer)]
+            if kind is not None:
                 source, weight = layer.args[:2]
-                inputs = {} if self._mode is Mode.WEIGHT_ONLY else {source: self._activation()}
-                layer.meta[_ANNOTATION] = QuantizationAnnotation({**inputs, weight: self._weight()}, _annotated=True)
-        if self._mode is Mode.STATIC:
+                inputs = {} if self._mode in _FLOAT_ACTIVATIONS else {source: self._activation()}
+                weights = {weight: self._weight()} if kind == INT8 and not self._technique.group_size else {}
+                layer.meta[_ANNOTATION] = QuantizationAnnotation({**inputs, **weights}, _annotated=True)
+        if self._technique.needs_calibration:
             self._annotate_additions(model.graph)
             self._annotate_same_values(model.graph)
         return model
@@ -98,11 +114,12 @@ class LayerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has no types
 
     def _activation(self) -> QuantizationSpec:
         dynamic = self._mode is Mode.DYNAMIC
+        wide = self._technique.activation_bits == 16
         return QuantizationSpec(
-            dtype=torch.uint8,
-            quant_min=0,
-            quant_max=255,
-            qscheme=torch.per_tensor_affine,
+            dtype=torch.int16 if wide else torch.uint8,
+            quant_min=-32767 if wide else 0,
+            quant_max=32767 if wide else 255,
+            qscheme=torch.per_tensor_symmetric if wide or self._symmetric else torch.per_tensor_affine,
             is_dynamic=dynamic,
             observer_or_fake_quant_ctr=PlaceholderObserver if dynamic else self._observer,
         )

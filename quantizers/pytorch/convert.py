@@ -19,12 +19,13 @@ from torch.fx import GraphModule
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 from quantizers.adapter import Batch, Report, Request
-from quantizers.errors import BadData, ConversionFailed, NothingQuantized, QuantScopeError, UnknownName
+from quantizers.errors import BadData, ConversionFailed, NothingQuantized, QuantScopeError, Unsupported
 from quantizers.pytorch.annotate import LayerQuantizer
 from quantizers.pytorch.describe import Weights, describe
 from quantizers.pytorch.graph import array, layer_name, layers
 from quantizers.pytorch.lowering import int8_layers
 from quantizers.pytorch.model import TorchModel, load_program, to_tensor
+from quantizers.pytorch.rewrite import rewrite
 from quantizers.schema import Execution, Mode
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 ARTEFACT = "model.pt2"
 _CALIBRATION_BATCH = 32
 _PROBE = 8
+_HALF = {Mode.FLOAT16: torch.float16, Mode.BFLOAT16: torch.bfloat16}
 _TRACES = ("stack_trace", "from_node", "torch_fn")
 """Node metadata that says where a program was traced: paths of this machine, and half of a small file."""
 
@@ -48,17 +50,26 @@ def quantize(model: FloatModel, request: Request, report: Report) -> TorchModel:
         exported = _export(model.torch_module(), sample)
         if request.technique.mode is Mode.FLOAT32:
             return _float32(exported, request, sample, path)
+        if request.technique.mode in _HALF:
+            return _half(exported, request, sample, path)
         report(0.2, "inserting observers")
         quantizer = _quantizer(request)
         prepared = prepare_pt2e(exported.module(), quantizer)
-        _check_choice(request, quantizer.reasons)
+        _check_quantized(request, quantizer.reasons)
         references = _weights(prepared)
         for done, batch in _batches(calibration if calibration is not None else sample):
             report(0.3 + 0.3 * done, "calibrating")
             with torch.no_grad():
                 prepared(batch)
         report(0.6, "converting")
-        _save(_strip(convert_pt2e(prepared)), sample, path)
+        converted = rewrite(
+            convert_pt2e(prepared),
+            quantizer.kinds,
+            references,
+            group_size=request.technique.group_size,
+            search=request.options.get("weight_range") == "mse",
+        )
+        _save(_strip(converted), sample, path)
         program = load_program(path)
     report(0.8, "looking for int8 kernels on this machine")
     probe = calibration[:_PROBE] if calibration is not None else _noise(request.seed, sample)
@@ -77,11 +88,30 @@ def _float32(exported: ExportedProgram, request: Request, sample: torch.Tensor, 
     return TorchModel(path, Execution.NATIVE, None, program, program if lowered else folded, described)
 
 
+def _half(exported: ExportedProgram, request: Request, sample: torch.Tensor, path: Path) -> TorchModel:
+    """The folded program with every tensor in 16 bits, those it computes as well."""
+    if request.keep_float:
+        raise Unsupported(
+            f"{request.technique.code} computes the whole model in 16 bits; it keeps no layer in float32.",
+            "Keep layers float in mixed precision instead.",
+        )
+    dtype = _HALF[request.technique.mode]
+    quantizer = _quantizer(request)
+    folded = _strip(prepare_pt2e(exported.module(), quantizer))
+    references = _weights(folded)
+    _check_quantized(request, dict.fromkeys(references))
+    _save(folded.to(dtype), sample.to(dtype), path)
+    program = load_program(path)
+    described = describe(program, references, quantizer.reasons, frozenset())
+    return TorchModel(path, Execution.NATIVE, None, program, program, described)
+
+
 def _quantizer(request: Request) -> LayerQuantizer:
     return LayerQuantizer(
         request.technique,
         per_channel=bool(request.options.get("per_channel", True)),
         observer=str(request.options.get("observer", "histogram")),
+        activations=str(request.options.get("activations", "affine")),
         keep_float=request.keep_float,
     )
 
@@ -143,10 +173,7 @@ def _calibration(request: Request, shape: tuple[int, ...]) -> torch.Tensor | Non
     return to_tensor(samples)
 
 
-def _check_choice(request: Request, reasons: dict[str, str | None]) -> None:
-    for name in request.keep_float:
-        if name not in reasons:
-            raise UnknownName.of("layer", name, reasons)
+def _check_quantized(request: Request, reasons: dict[str, str | None]) -> None:
     if None not in reasons.values():
         why = (
             "; ".join(dict.fromkeys(str(reason) for reason in reasons.values()))

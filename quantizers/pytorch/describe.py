@@ -9,10 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.fx import GraphModule, Node
 
+from quantizers.numerics import integer_range
 from quantizers.pytorch.graph import (
     array,
+    constant,
+    input_type,
+    is_cast,
     is_dequantize,
     is_dynamic,
+    is_packed,
     is_quantize,
     layer_name,
     layers,
@@ -20,7 +25,8 @@ from quantizers.pytorch.graph import (
     quant_params,
     type_name,
 )
-from quantizers.schema import QuantizedLayer, QuantizedTensor, Role
+from quantizers.pytorch.packing import unpack
+from quantizers.schema import QuantizedLayer, QuantizedTensor, QuantParams, Role
 
 Weights = Mapping[str, NDArray[np.float32]]
 NOT_FUSED = "stored in int8 but computed in float32: PyTorch has no fused int8 kernel for this place in the graph"
@@ -48,7 +54,7 @@ def _layer(
 ) -> QuantizedLayer:
     name = layer_name(node)
     weight = _weight(program, node, reference)
-    quantized = weight.params is not None
+    quantized = weight.dtype != "float32"
     lone = NOT_FUSED if fused and name not in fused else None
     return QuantizedLayer(
         name=name,
@@ -60,30 +66,58 @@ def _layer(
         bias=_bias(program, node),
         inputs=(_input(program, node),),
         output=_output(program, node),
-        runs_in="int8" if name in fused else "float32",
+        runs_in="int8" if name in fused else type_name(input_type(program)),
     )
 
 
 def _weight(program: GraphModule, layer: Node, reference: NDArray[np.float32]) -> QuantizedTensor:
     source: Any = layer.args[1]
+    if is_packed(source):
+        return _packed_weight(program, layer, reference)
     params = quant_params(program, source) if is_dequantize(source) else None
-    stored = source.args[0] if params else source
+    stored = source.args[0] if params or is_cast(source) else source
+    dtype = type_name(constant(program, stored).dtype)
     codes = array(program, stored)
-    return QuantizedTensor(str(stored.target), layer_name(layer), Role.WEIGHT, codes.dtype.name, params, codes, reference)
+    return QuantizedTensor(str(stored.target), layer_name(layer), Role.WEIGHT, dtype, params, codes, reference)
+
+
+def _packed_weight(program: GraphModule, layer: Node, reference: NDArray[np.float32]) -> QuantizedTensor:
+    """Groups run along all weights of a channel, so codes with groups, and what they stand for, have one row a channel.
+
+    At one bit the codes are −1 and 1 with nothing between, which a range of integers cannot say: only `dtype` does.
+    """
+    operation: Any = layer.args[1]
+    packed, scale, zero, bits, group_size, shape = operation.args
+    grouped = array(program, scale).shape[1] > 1
+    qmin, qmax = (-1, 1) if bits == 1 else integer_range(bits, narrow=zero is None)
+    params = QuantParams(
+        scale=array(program, scale),
+        zero_point=array(program, zero) if zero is not None else np.zeros(1, np.int64),
+        qmin=qmin,
+        qmax=qmax,
+        dtype=f"int{bits}",
+        axis=None if grouped else 0,
+        group_size=group_size if grouped else None,
+    )
+    codes = unpack(constant(program, packed), bits, shape).numpy()
+    rows = (len(codes), -1) if grouped else codes.shape
+    return QuantizedTensor(
+        str(packed.target), layer_name(layer), Role.WEIGHT, params.dtype, params, codes.reshape(rows), reference.reshape(rows)
+    )
 
 
 def _bias(program: GraphModule, layer: Node) -> QuantizedTensor | None:
     source: Any = layer.args[2] if len(layer.args) > 2 else None
     if source is None:
         return None
-    values = array(program, source)
-    return QuantizedTensor(str(source.target), layer_name(layer), Role.BIAS, values.dtype.name, None, values, values)
+    values, dtype = array(program, source), type_name(constant(program, source).dtype)
+    return QuantizedTensor(str(source.target), layer_name(layer), Role.BIAS, dtype, None, values, values.astype(np.float32))
 
 
 def _input(program: GraphModule, layer: Node) -> QuantizedTensor:
     source: Any = layer.args[0]
     if not is_dequantize(source):
-        return QuantizedTensor(source.name, layer_name(layer), Role.INPUT, "float32")
+        return QuantizedTensor(source.name, layer_name(layer), Role.INPUT, type_name(input_type(program)))
     quantize = source.args[0]
     return _activation(program, quantize, layer, Role.INPUT)
 
@@ -93,7 +127,7 @@ def _output(program: GraphModule, layer: Node) -> QuantizedTensor:
     node = output_of(layer)
     quantize = next((user for user in node.users if is_quantize(user)), None)
     if quantize is None or is_dynamic(quantize):
-        return QuantizedTensor(node.name, layer_name(layer), Role.OUTPUT, "float32")
+        return QuantizedTensor(node.name, layer_name(layer), Role.OUTPUT, type_name(input_type(program)))
     return _activation(program, quantize, layer, Role.OUTPUT)
 
 

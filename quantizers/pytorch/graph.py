@@ -10,6 +10,7 @@ import torch.ao.quantization.fx._decomposed  # only registers the Q/DQ operation
 from numpy.typing import NDArray
 from torch.fx import Graph, GraphModule, Node
 
+from quantizers.pytorch import packing
 from quantizers.schema import QuantParams
 
 aten = torch.ops.aten
@@ -52,6 +53,16 @@ def is_dequantize(node: Any) -> bool:
     return isinstance(node, Node) and str(node.target).startswith("quantized_decomposed.dequantize_per_")
 
 
+def is_packed(node: Any) -> bool:
+    """Whether a node turns packed codes into numbers."""
+    return isinstance(node, Node) and node.target is packing.OPERATION
+
+
+def is_cast(node: Any) -> bool:
+    """Whether a node gives another float type to what it reads."""
+    return isinstance(node, Node) and node.target is aten.to.dtype
+
+
 def is_dynamic(node: Node) -> bool:
     """Whether a quantize or dequantize takes a scale that was measured while running."""
     return isinstance(node.args[1], Node) and node.args[1].op != "get_attr"
@@ -65,8 +76,9 @@ def constant(module: GraphModule, node: Node) -> torch.Tensor:
 
 
 def array(module: GraphModule, node: Node) -> NDArray[Any]:
-    """A copy of `constant` for NumPy."""
-    return constant(module, node).numpy().copy()
+    """A copy of `constant` for NumPy, which knows no bfloat16: that becomes float32, with the same values."""
+    tensor = constant(module, node)
+    return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy().copy()
 
 
 def quant_params(module: GraphModule, node: Node) -> QuantParams:
@@ -78,6 +90,12 @@ def quant_params(module: GraphModule, node: Node) -> QuantParams:
     else:
         axis, (scale, zero_point, qmin, qmax, dtype) = None, arguments[1:6]
     return QuantParams(scale=scale, zero_point=zero_point, qmin=qmin, qmax=qmax, dtype=type_name(dtype), axis=axis)
+
+
+def input_type(program: GraphModule) -> torch.dtype:
+    """The float type that a program takes its samples in."""
+    dtype: torch.dtype = next(node for node in program.graph.nodes if node.op == "placeholder").meta["val"].dtype
+    return dtype
 
 
 def type_name(dtype: Any) -> str:

@@ -18,13 +18,14 @@ from torch.fx import GraphModule, Node
 from torch.fx.graph import CodeGen
 
 from quantizers.numerics import tensor_error
-from quantizers.pytorch.graph import aten, constant, decomposed, is_dequantize, is_quantize, layer_name, layers
+from quantizers.pytorch.graph import aten, constant, decomposed, is_dequantize, is_packed, is_quantize, layer_name, layers
 
 AGREEMENT_DB = 25.0
 """Least SQNR of lowered logits against the Q/DQ program's. Kernels differ by single codes where a rounding ties (about 40 dB
 and more); far below that the CPU computes something else, as int8 without VNNI may when it saturates."""
 
 _WEIGHTS_ONLY = "Activations stay float32, so PyTorch turns the stored integers back into float32 before it computes."
+_PACKED = "PyTorch has no CPU kernel that computes with packed weights: it turns them into float32 before it computes."
 _NO_KERNEL = "PyTorch has no int8 kernel for these layers on this machine: it turns the codes back into float32."
 _SCALE = 4
 """Position of the weight's scale among the arguments of every onednn.q* operation."""
@@ -43,8 +44,8 @@ class Lowered:
 
 def int8_layers(program: GraphModule, probe: torch.Tensor) -> tuple[frozenset[str], str | None]:
     """Names of the layers that run in int8 on this machine, and why execution is only simulated (None when it is native)."""
-    if not any(is_quantize(node) for node in program.graph.nodes):
-        return frozenset(), _WEIGHTS_ONLY
+    if why := simulation(program):
+        return frozenset(), why
     try:
         lowered = lower(program, probe)
         if not lowered.int8:
@@ -57,6 +58,15 @@ def int8_layers(program: GraphModule, probe: torch.Tensor) -> tuple[frozenset[st
     if not difference.exact and agreement < AGREEMENT_DB:
         return frozenset(), f"The int8 kernels of this CPU agree with the model to {agreement:.0f} dB only; they are not used."
     return lowered.int8, None
+
+
+def simulation(program: GraphModule) -> str | None:
+    """Why no kernel can compute with the integers of a quantized program; None when kernels have to be looked for."""
+    if any(is_packed(node) for node in program.graph.nodes):
+        return _PACKED
+    if any(is_dequantize(node) for node in program.graph.nodes) and not any(is_quantize(node) for node in program.graph.nodes):
+        return _WEIGHTS_ONLY
+    return None
 
 
 def lower(program: GraphModule, sample: torch.Tensor) -> Lowered:

@@ -16,7 +16,7 @@ import torch
 from torch.fx import GraphModule, Interpreter, Node
 
 from quantizers.adapter import Batch
-from quantizers.pytorch.graph import is_dynamic, is_quantize, layer_name, layers, output_of
+from quantizers.pytorch.graph import input_type, is_dynamic, is_quantize, layer_name, layers, output_of
 from quantizers.schema import Execution, QuantizedLayer
 
 _MINIBATCH = 256
@@ -44,7 +44,7 @@ class TorchModel:
         return self.described
 
     def predict(self, batch: Batch) -> Batch:
-        return np.concatenate(self._in_minibatches(batch, lambda x: self.program(x).numpy()))
+        return np.concatenate(self._in_minibatches(batch, lambda x: self.program(x).float().numpy()))
 
     def activations(self, batch: Batch) -> Mapping[str, Batch]:
         parts = self._in_minibatches(batch, _Recorder(self.observed).record)
@@ -55,7 +55,8 @@ class TorchModel:
         dynamic = any(is_quantize(node) and is_dynamic(node) for node in self.program.graph.nodes)
         size = 1 if dynamic else _MINIBATCH
         with torch.inference_mode():
-            return [run(to_tensor(batch[start : start + size])) for start in range(0, len(batch), size)]
+            starts = range(0, len(batch), size)
+            return [run(to_tensor(batch[start : start + size]).to(input_type(self.program))) for start in starts]
 
 
 class _Recorder(Interpreter):
@@ -69,7 +70,7 @@ class _Recorder(Interpreter):
     def run_node(self, n: Node) -> Any:
         value = super().run_node(n)
         if n in self._wanted:
-            self._found[self._wanted[n]] = channels_last(value.numpy())
+            self._found[self._wanted[n]] = channels_last(value.float().numpy())
         return value
 
     def record(self, x: torch.Tensor) -> dict[str, Batch]:

@@ -11,8 +11,8 @@ from torch.fx import GraphModule
 
 from quantizers.adapter import Batch
 from quantizers.errors import Unsupported
-from quantizers.pytorch.graph import is_dequantize
-from quantizers.pytorch.lowering import lower
+from quantizers.pytorch.graph import input_type, is_dequantize, is_packed
+from quantizers.pytorch.lowering import lower, simulation
 from quantizers.pytorch.model import load_program, to_tensor
 
 Run = Callable[[torch.Tensor], torch.Tensor]
@@ -35,17 +35,19 @@ class TorchSession:
     _runs: dict[int, Run] = field(default_factory=dict)
 
     def prepare(self, batch: Batch) -> Prepared:
-        x = to_tensor(batch)
+        x = to_tensor(batch).to(input_type(self.program))
         if len(x) not in self._runs:
             self._runs[len(x)] = self._lower(x) if self.lowered else self.program
         return Prepared(x, self._runs[len(x)])
 
     def run(self, prepared: Prepared) -> Batch:
         with torch.inference_mode():
-            logits: Batch = prepared.run(prepared.x).numpy()
+            logits: Batch = prepared.run(prepared.x).float().numpy()
         return logits
 
     def _lower(self, x: torch.Tensor) -> Run:
+        if why := simulation(self.program):
+            raise Unsupported(f"The latency of this artefact would be that of a simulation. {why}")
         try:
             lowered = lower(self.program, x)
         except Exception as error:
@@ -63,5 +65,5 @@ def open_session(artefact: Path, *, lowered: bool, threads: int) -> TorchSession
     """
     torch.set_num_threads(threads)
     program = load_program(artefact)
-    quantized = any(is_dequantize(node) for node in program.graph.nodes)
+    quantized = any(is_dequantize(node) or is_packed(node) for node in program.graph.nodes)
     return TorchSession(program, lowered or quantized)

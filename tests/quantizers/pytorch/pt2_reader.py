@@ -25,6 +25,7 @@ class Grid:
     axis: int | None = None
     qmin: int | None = None
     qmax: int | None = None
+    group_size: int | None = None
 
 
 FLOAT = Grid("float32")
@@ -43,6 +44,8 @@ class LayerOnDisk:
 def load(path: Path) -> ExportedProgram:
     import torchao.quantization.pt2e  # noqa: F401  # brings the Q/DQ operations that a quantized file is made of
 
+    import quantizers.pytorch.packing  # noqa: F401  # registers the operation that reads packed weights
+
     return torch.export.load(path)
 
 
@@ -53,15 +56,45 @@ def read(path: Path) -> list[LayerOnDisk]:
 
 def _layer(program: ExportedProgram, node: Node) -> LayerOnDisk:
     source, weight, *rest = node.args
-    dequantized = _op(weight).startswith("quantized_decomposed.dequantize")
+    codes, grid = _weight(program, weight)
     bias = _value(program, rest[0]) if rest and rest[0] is not None else None
     return LayerOnDisk(
         op=_op(node).removesuffix(".default"),
-        codes=_value(program, weight.args[0] if dequantized else weight),
-        weight=_grid(program, weight) if dequantized else FLOAT,
+        codes=codes,
+        weight=grid,
         bias=bias,
         source=_grid(program, source) if _op(source).startswith("quantized_decomposed.dequantize") else FLOAT,
         result=_result(program, node),
+    )
+
+
+def _weight(program: ExportedProgram, node: Node) -> tuple[np.ndarray, Grid]:
+    if _op(node).startswith("quantized_decomposed.dequantize"):
+        return _value(program, node.args[0]), _grid(program, node)
+    if _op(node).startswith("quantscope.dequantize_packed"):
+        return _packed(program, node)
+    if _op(node).startswith("aten.to."):
+        node = node.args[0]
+    return _value(program, node), Grid(str(_tensor(program, node).dtype).removeprefix("torch."))
+
+
+def _packed(program: ExportedProgram, node: Node) -> tuple[np.ndarray, Grid]:
+    """Bit by bit, the lowest of each byte first."""
+    packed, scale, zero, bits, group_size, shape = node.args
+    digits = np.unpackbits(_value(program, packed), bitorder="little").reshape(-1, bits)
+    unsigned = (digits * 2 ** np.arange(bits)).sum(axis=1)[: int(np.prod(shape))].astype(int)
+    highest = 2 ** (bits - 1) - 1
+    codes = np.where(unsigned == 1, 1, -1) if bits == 1 else unsigned - highest - 1
+    scales = _value(program, scale)
+    grouped = scales.shape[1] > 1
+    return codes.reshape((shape[0], -1) if grouped else shape), Grid(
+        f"int{bits}",
+        scales.ravel(),
+        np.zeros(scales.size) if zero is None else _value(program, zero).ravel(),
+        None if grouped else 0,
+        -highest - 1 if zero is not None else -max(highest, 1),
+        max(highest, 1),
+        group_size if grouped else None,
     )
 
 
@@ -86,7 +119,7 @@ def _grid(program: ExportedProgram, node: Node) -> Grid:
 
 
 def _type(arguments: dict[str, Any]) -> str:
-    return {torch.int8: "int8", torch.uint8: "uint8"}[arguments["dtype"]]
+    return {torch.int8: "int8", torch.uint8: "uint8", torch.int16: "int16"}[arguments["dtype"]]
 
 
 def _op(node: Any) -> str:
@@ -94,9 +127,14 @@ def _op(node: Any) -> str:
 
 
 def _value(program: ExportedProgram, placeholder: Node) -> np.ndarray:
+    tensor = _tensor(program, placeholder)
+    return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
+
+
+def _tensor(program: ExportedProgram, placeholder: Node) -> torch.Tensor:
     signature = program.graph_signature
     names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
-    return program.state_dict[names[placeholder.name]].detach().numpy()
+    return program.state_dict[names[placeholder.name]].detach()
 
 
 def sqnr_db(reference: np.ndarray, estimate: np.ndarray) -> float:

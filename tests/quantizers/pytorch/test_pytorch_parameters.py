@@ -22,8 +22,22 @@ VARIANTS = (
     ("fashion-cnn", "dynamic_wi8", {"per_channel": False}),
     ("fashion-cnn", "static_wi8_ai8", {"per_channel": False}),
     ("fashion-cnn", "weight_only_wi8", {"per_channel": False}),
+    ("fashion-cnn", "static_wi8_ai8", {"activations": "symmetric"}),
+)
+FURTHER = (
+    "static_wi8_ai16",
+    "static_wi4_ai8",
+    "weight_only_wi4",
+    "weight_only_wi4_g32",
+    "weight_only_wi2",
+    "weight_only_wi2_g32",
+    "binary",
+    "ternary",
+    "hybrid_wf16_ai8",
+    'mixed:{"conv1":8,"conv2":16,"dense":"float","conv*":2,"*":4}',
 )
 EVERY = [(model, code, {}) for model in MODELS for code in TECHNIQUES] + list(VARIANTS)
+EVERY += [("fashion-cnn", code, {}) for code in FURTHER]
 
 
 def _same(tensor: QuantizedTensor, grid: pt2_reader.Grid) -> None:
@@ -32,8 +46,9 @@ def _same(tensor: QuantizedTensor, grid: pt2_reader.Grid) -> None:
     if tensor.params is not None:
         np.testing.assert_array_equal(tensor.params.scale, grid.scale)
         np.testing.assert_array_equal(tensor.params.zero_point, grid.zero_point)
-        found = (tensor.params.axis, tensor.params.qmin, tensor.params.qmax, tensor.params.dtype)
-        assert found == (grid.axis, grid.qmin, grid.qmax, grid.dtype)
+        params = tensor.params
+        found = (params.axis, params.group_size, params.qmin, params.qmax, params.dtype)
+        assert found == (grid.axis, grid.group_size, grid.qmin, grid.qmax, grid.dtype)
 
 
 @pytest.mark.parametrize(("model", "code", "options"), EVERY)

@@ -1,0 +1,46 @@
+"""Which type each layer's weight gets: what a technique, its mixed-precision patterns and the layers kept float add up to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+
+from quantizers.errors import UnknownName
+from quantizers.schema import Mode, Technique
+
+BINARY, TERNARY, HALF, INT8 = "binary", "ternary", "f16", "i8"
+_BY_BITS = {16: HALF, 8: INT8, 4: "i4", 2: "i2"}
+
+Kinds = Mapping[str, str | None]
+"""By layer name: "i8", "i4", "i2", "f16", "binary" or "ternary"; None for a layer that stays float32."""
+
+
+def weight_kinds(technique: Technique, names: Sequence[str], keep_float: Sequence[str]) -> Kinds:
+    """The type of every layer's weight.
+
+    Raises:
+        UnknownName: a layer to keep float, or a pattern of mixed precision, fits none of `names`.
+    """
+    for name in keep_float:
+        if name not in names:
+            raise UnknownName.of("layer", name, names)
+    if technique.mode is Mode.MIXED:
+        kinds = _mixed(technique, names)
+    elif technique.mode in (Mode.BINARY, Mode.TERNARY):
+        kinds = dict.fromkeys(names, technique.mode.value)
+    else:
+        kinds = dict.fromkeys(names, technique.weight)
+    return {name: None if name in keep_float else kind for name, kind in kinds.items()}
+
+
+def _mixed(technique: Technique, names: Sequence[str]) -> dict[str, str | None]:
+    """A layer's own name counts before patterns, an earlier pattern before a later one; a layer that none fits stays float."""
+    for pattern, _ in technique.layers:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise UnknownName.of("layer", pattern, names)
+    exact = dict(technique.layers)
+    bits = {
+        name: exact[name] if name in exact else next((b for key, b in technique.layers if fnmatchcase(name, key)), 0)
+        for name in names
+    }
+    return {name: _BY_BITS.get(width) for name, width in bits.items()}
