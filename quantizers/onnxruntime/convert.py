@@ -14,7 +14,7 @@ from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, q
 from quantizers.adapter import Batch, Report, Request
 from quantizers.errors import UnknownName, Unsupported
 from quantizers.onnxruntime.calibrate import Calibrator, measure_ranges
-from quantizers.onnxruntime.reader import WeightedOp
+from quantizers.onnxruntime.reader import REPLACED_GEMM, WeightedOp
 from quantizers.onnxruntime.weights import Rewriter
 from quantizers.schema import Mode, Scheme, Technique
 
@@ -64,7 +64,7 @@ def convert(job: Job) -> ModelProto:
     """The quantized model.
 
     Raises:
-        Unsupported: there is no recipe for the technique, or its options exclude each other.
+        Unsupported: there is no recipe for the technique.
         UnknownName: mixed precision names a layer that the model does not have.
     """
     technique = job.request.technique
@@ -91,7 +91,7 @@ def _dynamic(job: Job) -> ModelProto:
         op_types_to_quantize=_PRODUCTS if options.get("op_types", "all") == "dense" else [*_PRODUCTS, "Conv"],
         per_channel=bool(options.get("per_channel", True)),
         weight_type=_types(str(options.get("types", "u8s8")))[1],
-        nodes_to_exclude=list(job.request.keep_float),
+        nodes_to_exclude=[tool_name for name in job.request.keep_float for tool_name in (name, name + REPLACED_GEMM)],
     )
     return onnx.load(target)
 
@@ -109,7 +109,9 @@ def _static_narrow_weights(job: Job) -> ModelProto:
 
 
 def _quantize_static(job: Job, activation: QuantType, weight: QuantType, exclude: Sequence[str] | None = None) -> ModelProto:
+    """Quantizes weights, biases and activations with the runtime's tool, except those of the layers to `exclude`."""
     options = job.request.options
+    kept = job.request.keep_float if exclude is None else exclude
     assert job.samples is not None
     calibrator = Calibrator(str(options.get("calibrator", Calibrator.MINMAX)))
     input_name = job.prepared.graph.input[0].name
@@ -126,9 +128,12 @@ def _quantize_static(job: Job, activation: QuantType, weight: QuantType, exclude
         weight_type=weight,
         per_channel=bool(options.get("per_channel", True)),
         reduce_range=bool(options.get("reduce_range", False)),
-        nodes_to_exclude=list(job.request.keep_float if exclude is None else exclude),
+        nodes_to_exclude=list(kept),
     )
-    return onnx.load(target)
+    rewriter = job.rewriter(onnx.load(target))
+    for layer in kept:
+        rewriter.keep(layer)
+    return rewriter.finish()
 
 
 def _weight_only(job: Job) -> ModelProto:
@@ -153,11 +158,10 @@ def _every_layer(change: Callable[[Rewriter, str], None]) -> Recipe:
 
 
 def _hybrid(job: Job) -> ModelProto:
-    """Activations as in static quantization, weights and biases in the float types."""
+    """Activations and biases as in static quantization, weights in float16."""
     rewriter = job.rewriter(_quantize_static(job, QuantType.QUInt8, QuantType.QInt8))
     for layer in job.layers:
         rewriter.half(layer)
-        rewriter.float_bias(layer)
     return rewriter.finish()
 
 
@@ -171,7 +175,6 @@ def _mixed(job: Job) -> ModelProto:
     for name in job.float_ops:
         if name not in kept and bits[name] != 8:
             rewriter.integers(name, bits[name], scheme=Scheme.AFFINE if bits[name] == 2 else Scheme.SYMMETRIC)
-            rewriter.float_bias(name)
     return rewriter.finish()
 
 

@@ -18,7 +18,7 @@ from onnx import ModelProto
 from quantizers.adapter import Request
 from quantizers.errors import ConversionFailed
 from quantizers.onnxruntime.graph import Graph
-from quantizers.onnxruntime.reader import DYNAMIC, Tensor, WeightedOp, read
+from quantizers.onnxruntime.reader import DYNAMIC, REPLACED_GEMM, Tensor, WeightedOp, read
 from quantizers.onnxruntime.session import OnnxSession
 from quantizers.schema import Mode, QuantizedLayer, QuantizedTensor, Role
 
@@ -31,7 +31,7 @@ _INTEGER_KERNELS = (
     "MatMulIntegerToFloat",
     "DynamicQuantizeMatMul",
 )
-_ADDED_BY_TOOLS = ("_quant", "_MatMul")
+_ADDED_BY_TOOLS = ("_quant", REPLACED_GEMM)
 """What the runtime's tools put behind the name of a node they replace, outermost first."""
 
 

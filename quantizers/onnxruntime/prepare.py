@@ -18,6 +18,7 @@ from onnxruntime.quantization import quant_pre_process
 from quantizers.adapter import Batch
 from quantizers.errors import BadData, ConversionFailed
 from quantizers.onnxruntime.reader import read
+from quantizers.onnxruntime.session import OnnxSession
 
 
 def prepare(model: ModelProto, path: Path) -> ModelProto:
@@ -27,6 +28,7 @@ def prepare(model: ModelProto, path: Path) -> ModelProto:
         ConversionFailed: there is no convolution and no dense layer, or a weight holds NaN or infinity.
     """
     quant_pre_process(model, str(path), skip_symbolic_shape=True)
+    OnnxSession(path)  # Preprocessing only logs what keeps the runtime from loading a model, and goes on without it.
     prepared = onnx.load(path)
     ops = read(prepared)
     if not ops:

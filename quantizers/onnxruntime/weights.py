@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, version_converter
 
 from quantizers.numerics import min_max_params, quantize
-from quantizers.onnxruntime.graph import prune
+from quantizers.onnxruntime.graph import Graph, prune
 from quantizers.onnxruntime.reader import Tensor, WeightedOp
 from quantizers.schema import Floats, Granularity, Integers, QuantParams, Scheme
 
@@ -72,13 +72,24 @@ class Rewriter:
         self._constant(name, _weight(self._float[layer]).astype(np.float16))
         self._feed(layer, [helper.make_node("Cast", [name], [f"{name}_cast"], name=f"{name}_Cast", to=TensorProto.FLOAT)])
 
-    def float_bias(self, layer: str) -> None:
-        """Puts the float bias back where static quantization has rounded it to the grid of weights that are gone."""
-        bias = self._float[layer].bias
-        if bias is not None:
-            name = f"{layer}.bias_float32"
-            self._constant(name, _values(bias))
-            self._nodes[layer].input[2] = name
+    def keep(self, layer: str) -> None:
+        """Makes the runtime leave a float layer between quantized ones in float, as its file says.
+
+        When a model is loaded, float weights and biases of a layer between DequantizeLinear and QuantizeLinear are quantized
+        to int8, one scale a tensor (WeightBiasQuantization). It does so only if the bias is a plain constant, so the bias
+        goes behind a DequantizeLinear: in int32 it is as exact as in float32.
+        """
+        op, node = self._float[layer], self._nodes[layer]
+        if Graph(self._model).producer(node.input[0], "DequantizeLinear") is None:
+            return
+        bias = np.zeros(len(_weight(op)), np.float32) if op.bias is None else _values(op.bias)
+        params = min_max_params(bias, 32)
+        name = f"{layer}.bias_int32"
+        self._constant(name, quantize(bias, params).astype(np.int32))
+        self._constant(f"{name}_scale", params.scale.astype(np.float32).reshape(()))
+        step = helper.make_node("DequantizeLinear", [name, f"{name}_scale"], [f"{name}_real"], name=f"{name}_DequantizeLinear")
+        node.input[:] = [*node.input[:2], *step.output]
+        self._model.graph.node.insert(0, step)
 
     def finish(self) -> ModelProto:
         """The model, raised to the first opset with 2-bit integers if it holds any."""
