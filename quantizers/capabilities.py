@@ -110,6 +110,18 @@ _TABLE: tuple[Capability, ...] = (
     _cell(Backend.TFLITE, "weight_only_wi8"),
     _cell(Backend.TFLITE, "weight_only_wi4"),
     _cell(Backend.TFLITE, "float16"),
+    _cell(Backend.TFLITE, "binary", execution=Execution.SIMULATED),
+    _cell(Backend.TFLITE, "ternary", execution=Execution.SIMULATED),
+    _cell(
+        Backend.TFLITE,
+        "weight_only_wi2",
+        why_not="litert-quantizer takes 2 bits and, without an error, leaves every weight in float.",
+    ),
+    _cell(
+        Backend.TFLITE,
+        "hybrid_wf16_ai8",
+        why_not="TFLite has no kernels that multiply float16 weights by 8-bit activations.",
+    ),
     _cell(
         Backend.TFLITE,
         "bfloat16",

@@ -1,17 +1,19 @@
 """The face of the TFLite backend: quantizing needs TensorFlow, opening an artefact needs only LiteRT.
 
-Both are imported inside the methods, through modules that each need one of them, so that creating the adapter costs nothing
-and a latency trial never pays for TensorFlow.
+TensorFlow's converter makes the classic techniques from the Keras model. The others start from its float file: litert-quantizer
+makes those of few bits and of weights alone, and binary and ternary weights are imitated. The libraries are imported
+inside the methods, through modules that each need one of them, so that creating the adapter costs nothing and a latency trial
+never pays for TensorFlow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantizers.adapter import Report, Request
+from quantizers.adapter import Batch, Report, Request
 from quantizers.capabilities import require
 from quantizers.errors import Unsupported
 from quantizers.schema import Backend, Mode, Options, Technique
@@ -44,11 +46,11 @@ class TFLiteAdapter:
             ConversionFailed: the converter refused the model, or the result does not compute.
         """
         require(self.backend, request.technique)
-        from quantizers.tflite import convert, describe, recipes
+        from quantizers.tflite import convert, describe, simulate
         from quantizers.tflite.model import TFLiteModel, check
 
         technique = request.technique
-        if request.keep_float and not recipes.covers(technique):
+        if request.keep_float and _is_converters(technique):
             raise Unsupported(
                 "The TFLite converter takes no list of layers to leave in float: it quantizes a whole model.",
                 "Run without keeping layers in float, or use another technique.",
@@ -59,19 +61,19 @@ class TFLiteAdapter:
         samples = convert.check_calibration(request.calibration, network) if technique.needs_calibration else None
         report(0.1, "Converting to float32, the reference")
         float_file = convert.convert(network, Technique(Mode.FLOAT32), {}, None, report)
-        file = float_file
-        if recipes.covers(technique):
-            report(0.4, f"Quantizing to {technique.code}")
-            kept = describe.outputs(float_file, kernels, request.keep_float)
-            file = recipes.quantize(float_file, technique, samples, kept, report)
-        elif technique.mode is not Mode.FLOAT32:
-            report(0.4, f"Converting to {technique.code}")
+        report(0.4, f"Converting to {technique.code}")
+        if technique.mode is Mode.FLOAT32:
+            file = float_file
+        elif _is_converters(technique):
             file = convert.convert(network, technique, request.options, samples, report)
+        else:
+            kept = describe.outputs(float_file, kernels, request.keep_float)
+            file = _rewrite(float_file, technique, samples, kept, report)
         report(0.9, "Reading the converted file")
         path = request.workdir / ARTEFACT
         path.write_bytes(file)
         records = describe.describe(file, float_file, kernels, technique, request.keep_float)
-        quantized = TFLiteModel(path, records)
+        quantized = TFLiteModel(path, records, simulate.WHY if simulate.covers(technique) else None)
         check(quantized, technique, float_file)
         return quantized
 
@@ -84,3 +86,19 @@ class TFLiteAdapter:
     def versions(self) -> Mapping[str, str]:
         """Versions of the converter, of Keras and of the runtime, read without importing them."""
         return {library: version(library) for library in _LIBRARIES}
+
+
+def _is_converters(technique: Technique) -> bool:
+    """Whether TensorFlow's converter makes `technique` from the Keras model; the others are made from its float file."""
+    from quantizers.tflite import recipes, simulate
+
+    return not recipes.covers(technique) and not simulate.covers(technique)
+
+
+def _rewrite(float_file: bytes, technique: Technique, samples: Batch | None, kept: Sequence[str], report: Report) -> bytes:
+    """The quantized form of a float .tflite; operations that compute the tensors `kept` stay in float."""
+    from quantizers.tflite import recipes, simulate
+
+    if simulate.covers(technique):
+        return simulate.quantize(float_file, technique, kept)
+    return recipes.quantize(float_file, technique, samples, kept, report)

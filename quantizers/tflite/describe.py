@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from quantizers.errors import ConversionFailed
 from quantizers.numerics import dequantize
 from quantizers.schema import Mode, QuantizedLayer, QuantizedTensor, Role, Technique
+from quantizers.tflite import simulate
 from quantizers.tflite.reader import Tensor, WeightedOp, read
 
 DYNAMIC_RANGE_MINIMUM = 1024
@@ -50,10 +51,13 @@ def describe(
         ConversionFailed: an operation matches no layer of the model, or two match one.
     """
     float_ops, ops = read(float_file), read(file)
-    references = dict(zip(layer_names(float_ops, kernels), float_ops, strict=True))
+    float_names = layer_names(float_ops, kernels)
+    # Imitated weights may point elsewhere than the kernels, but stay in the places of the float file.
+    names = float_names if simulate.covers(technique) else layer_names(ops, kernels)
+    references = dict(zip(float_names, float_ops, strict=True))
     return [
         Record(_layer(name, op, references[name], technique, name in keep_float), op.output.index)
-        for name, op in zip(layer_names(ops, kernels), ops, strict=True)
+        for name, op in zip(names, ops, strict=True)
     ]
 
 
@@ -64,14 +68,18 @@ def outputs(float_file: bytes, kernels: Kernels, layers: Collection[str]) -> Seq
 
 
 def _layer(name: str, op: WeightedOp, reference: WeightedOp, technique: Technique, kept: bool) -> QuantizedLayer:
-    quantized = op.weight.dtype != "float32"
+    weight = _tensor(name, Role.WEIGHT, op.weight, reference.weight)
+    if simulate.covers(technique) and not kept:
+        codes, params = simulate.grid(op, technique)
+        weight = replace(weight, dtype=params.dtype, params=params, codes=codes)
+    quantized = weight.dtype != "float32"
     return QuantizedLayer(
         name=name,
         native_name=op.weight.name,
         op=op.kind,
         quantized=quantized,
         why_not=None if quantized else _why_not(op, technique, kept),
-        weight=_tensor(name, Role.WEIGHT, op.weight, reference.weight),
+        weight=weight,
         bias=None if op.bias is None else _tensor(name, Role.BIAS, op.bias, reference.bias),
         inputs=(_tensor(name, Role.INPUT, op.input),),
         output=_tensor(name, Role.OUTPUT, op.output),

@@ -25,11 +25,10 @@ _GARBAGE_DB = -20.0
 class TFLiteModel:
     """Meets `quantizers.adapter.QuantizedModel`."""
 
-    execution = Execution.NATIVE
-    execution_why = None
-
-    def __init__(self, path: Path, records: Sequence[Record]) -> None:
+    def __init__(self, path: Path, records: Sequence[Record], execution_why: str | None = None) -> None:
         self.path = path
+        self.execution = Execution.SIMULATED if execution_why else Execution.NATIVE
+        self.execution_why = execution_why
         self._records = records
 
     @cached_property
