@@ -1,21 +1,23 @@
-"""Latency that can be trusted: every candidate alone in a fresh process, blocks interleaved in random order, raw samples kept.
+"""Latency that can be trusted: every candidate alone in fresh processes, blocks interleaved in random order, raw samples kept.
 
-Interleaving makes drift of the machine hit all candidates alike, and the ratio to the baseline is bootstrapped over blocks that
-lie side by side in time, so its interval holds what two measurements apart would call a difference.
+Interleaving makes drift of the machine hit all candidates alike. Several processes each, because the luck of one process, where
+its memory happens to lie, lasts as long as it does.
 """
 
 from __future__ import annotations
 
-import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks._session import SessionProcess, open_session
+from benchmarks._session import Answer, SessionProcess, open_session
 from benchmarks.protocol import BLOCKS, Protocol
 from quantizers.adapter import Batch, Report
 from quantizers.schema import Backend, Options
@@ -33,15 +35,16 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False)
 class Timing:
-    """What was measured of one candidate: samples [n] in ns with the block [n] each lies in, and its process's memory.
+    """What was measured of one candidate: samples [n] in ns, with the block [n] and the process [n] each comes from.
 
-    Of a block with very many runs the samples are an even selection. `load_ms` covers opening, compiling and preparing the
-    input; `first_ms` is the first inference. `peak_rss_bytes` is the most memory the process held while it loaded and warmed
-    up, `runtime_baseline_bytes` what the runtime alone held before the artefact was opened.
+    Of a block with very many runs the samples are an even selection. The rest are medians over the processes: `load_ms` covers
+    opening, compiling and preparing the input, `first_ms` is the first inference, `peak_rss_bytes` the most memory held while
+    loading and warming up, `runtime_baseline_bytes` what the runtime alone held before the artefact was opened.
     """
 
     samples_ns: NDArray[np.int64]
     blocks: NDArray[np.int64]
+    processes: NDArray[np.int64]
     load_ms: float
     first_ms: float
     peak_rss_bytes: int
@@ -49,23 +52,33 @@ class Timing:
 
 
 @dataclass
-class _Runner:
-    """A candidate's process and what it has measured so far, one array of samples a block."""
+class _Record:
+    """What a candidate has measured so far: what each process said of loading, and each block's process and samples."""
 
-    process: SessionProcess
-    samples: list[NDArray[np.int64]] = field(default_factory=list)
+    opened: list[Answer] = field(default_factory=list)
+    processes: list[int] = field(default_factory=list)
+    samples: list[list[int]] = field(default_factory=list)
     runs: int = 0
     seconds: float = 0.0
 
-    def run_block(self, protocol: Protocol) -> None:
-        answer = self.process.block(protocol.block_runs, protocol.block_seconds, protocol.block_limit_seconds)
-        self.samples.append(np.array(answer["samples_ns"], np.int64))
+    def run_block(self, process: SessionProcess, protocol: Protocol) -> None:
+        answer = process.block(protocol.block_runs, protocol.block_seconds, protocol.block_limit_seconds)
+        self.processes.append(len(self.opened) - 1)
+        self.samples.append(answer["samples_ns"])
         self.runs += answer["runs"]
         self.seconds += answer["seconds"]
 
     def timing(self) -> Timing:
-        blocks = np.repeat(np.arange(len(self.samples)), [len(block) for block in self.samples])
-        return Timing(np.concatenate(self.samples), blocks, **self.process.opened)
+        sizes = [len(block) for block in self.samples]
+        return Timing(
+            samples_ns=np.concatenate(self.samples).astype(np.int64),
+            blocks=np.repeat(np.arange(len(sizes)), sizes),
+            processes=np.repeat(self.processes, sizes),
+            load_ms=median(one["load_ms"] for one in self.opened),
+            first_ms=median(one["first_ms"] for one in self.opened),
+            peak_rss_bytes=int(median(one["peak_rss_bytes"] for one in self.opened)),
+            runtime_baseline_bytes=int(median(one["runtime_baseline_bytes"] for one in self.opened)),
+        )
 
 
 def measure(
@@ -78,24 +91,41 @@ def measure(
         BackendCrashed: a candidate's process died; the hint holds its last words.
         TrialTimeout: a candidate's process stopped answering.
     """
-    with ExitStack() as stack:
-        file = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="quantscope-latency-"))) / "batch.npy"
+    records = {one.key: _Record() for one in candidates}
+    order, generation, generations = np.random.default_rng(seed), 0, 1
+    with TemporaryDirectory(prefix="quantscope-latency-") as folder:
+        file = Path(folder) / "batch.npy"
         np.save(file, batch)
-        runners = {}
-        for one in candidates:
-            report(0.0, f"Loading and warming up: {one.key}")
-            process = stack.enter_context(open_session(one.backend, one.artefact, one.options, file, threads))
-            runners[one.key] = _Runner(process)
-        _interleave(runners, protocol, np.random.default_rng(seed), report)
-        return {key: runner.timing() for key, runner in runners.items()}
-
-
-def _interleave(runners: Mapping[str, _Runner], protocol: Protocol, order: np.random.Generator, report: Report) -> None:
-    """Rounds of one block each in random order: at least BLOCKS, and on until every candidate has enough."""
-    everyone, rounds = list(runners.values()), 0
-    while rounds < BLOCKS or not all(protocol.satisfied(one.runs, one.seconds) for one in everyone):
-        report(min(rounds / BLOCKS, 1.0), f"Measuring latency, round {rounds + 1} of {max(BLOCKS, rounds + 1)}")
-        for index in order.permutation(len(everyone)):
-            everyone[index].run_block(protocol)
-        rounds += 1
+        while generation < generations:
+            report(generation / generations, "Loading and warming up")
+            with ExitStack() as stack:
+                began = time.monotonic()
+                processes = {
+                    one.key: stack.enter_context(open_session(one.backend, one.artefact, one.options, file, threads))
+                    for one in candidates
+                }
+                if generation == 0:
+                    generations = protocol.processes(time.monotonic() - began)
+                generation += 1
+                report((generation - 0.5) / generations, f"Measuring latency, {generation} of {generations}")
+                _interleave(processes, records, protocol, order, -(-BLOCKS // generations), last=generation == generations)
     report(1.0, "Latency measured")
+    return {key: record.timing() for key, record in records.items()}
+
+
+def _interleave(
+    processes: Mapping[str, SessionProcess],
+    records: Mapping[str, _Record],
+    protocol: Protocol,
+    order: np.random.Generator,
+    rounds: int,
+    *,
+    last: bool,
+) -> None:
+    """Rounds of one block each in random order; the last processes go on until every candidate has enough."""
+    for key, process in processes.items():
+        records[key].opened.append(process.opened)
+    while rounds > 0 or (last and not all(protocol.satisfied(one.runs, one.seconds) for one in records.values())):
+        for key in order.permutation(list(processes)):
+            records[key].run_block(processes[key], protocol)
+        rounds -= 1

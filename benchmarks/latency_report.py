@@ -1,7 +1,8 @@
-"""From raw samples to figures: percentiles, block-bootstrap intervals, and a verdict that knows noise."""
+"""From raw samples to figures: percentiles, intervals over blocks and processes, and a verdict that knows noise."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -60,7 +61,8 @@ class Latency:
 def summarise(candidate: Timing, baseline: Timing, eager: Timing | None, *, threads: int, batch: int, seed: int) -> Latency:
     """The figures of `candidate`; `eager` is a second baseline that only PyTorch has."""
     own, p50 = candidate.samples_ns, _p50(candidate)
-    interval, ratio = _intervals(candidate, baseline, np.random.default_rng(seed))
+    speedup = _p50(baseline) / p50
+    ratio = _ratio_interval(speedup, [candidate, baseline, *([eager] if eager else [])])
     p90, p90_why_not = _percentile(own, 90, LEAST_FOR_P90)
     p99, p99_why_not = _percentile(own, 99, LEAST_FOR_P99)
     return Latency(
@@ -68,7 +70,7 @@ def summarise(candidate: Timing, baseline: Timing, eager: Timing | None, *, thre
         batch=batch,
         n=own.size,
         p50_ms=p50 / 1e6,
-        p50_ci95_ms=interval,
+        p50_ci95_ms=_p50_interval(candidate, np.random.default_rng(seed)),
         p90_ms=p90,
         p90_ms_why_not=p90_why_not,
         p99_ms=p99,
@@ -78,7 +80,7 @@ def summarise(candidate: Timing, baseline: Timing, eager: Timing | None, *, thre
         noisy=_noisy(candidate) or _noisy(baseline),
         baseline="float32",
         float_p50_ms=_p50(baseline) / 1e6,
-        speedup=_p50(baseline) / p50,
+        speedup=speedup,
         speedup_ci95=ratio,
         verdict=_verdict(ratio),
         eager_p50_ms=_p50(eager) / 1e6 if eager else None,
@@ -90,17 +92,38 @@ def summarise(candidate: Timing, baseline: Timing, eager: Timing | None, *, thre
     )
 
 
-def _intervals(candidate: Timing, baseline: Timing, random: np.random.Generator) -> tuple[Interval, Interval]:
-    """95 % intervals of the candidate's p50, in ms, and of baseline p50 ÷ candidate p50.
+def _ratio_interval(ratio: float, timings: Sequence[Timing]) -> Interval:
+    """95 % interval of a `ratio` of two p50s, from how far processes differ that ran the same thing side by side.
 
-    Both sides are given the same resampled blocks, which lie side by side in time, so drift cancels in the ratio. Blocks are
-    resampled, not single runs: runs within a block are alike, and counting them as independent would make the interval far
-    too narrow.
+    log p50 = candidate + generation of processes + luck of the one process: a two-way analysis of variance without
+    repetitions, whose remainder is the luck. With two candidates it is the paired t-interval of their log ratio. A bootstrap
+    would need more processes than there is time for.
     """
-    count = len(_block_p50s(candidate))
+    from scipy.special import stdtrit
+
+    logs = np.log([_p50s(timing, timing.processes) for timing in timings])
+    candidates, generations = logs.shape
+    luck = logs - logs.mean(axis=0) - logs.mean(axis=1, keepdims=True) + logs.mean()
+    freedom = (candidates - 1) * (generations - 1)
+    deviation = np.sqrt((luck**2).sum() / freedom * 2 / generations)
+    factor = float(np.exp(stdtrit(freedom, 0.975) * deviation))
+    return ratio / factor, ratio * factor
+
+
+def _p50_interval(timing: Timing, random: np.random.Generator) -> Interval:
+    """95 % interval of the p50 in ms: the expanded percentile interval of a bootstrap over blocks.
+
+    Blocks are resampled, not single runs: runs within a block are alike, and counting them as independent would make the
+    interval far too narrow. A plain percentile interval is too narrow for few blocks: it lacks both the factor √(n/(n−1)) and
+    Student's t (Hesterberg 2015, What Teachers Should Know About the Bootstrap, The American Statistician 69).
+    """
+    from scipy.special import ndtr, stdtrit
+
+    count = int(timing.blocks.max()) + 1
     weights = random.multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
-    own, reference = _resampled_p50(candidate, weights), _resampled_p50(baseline, weights)
-    return _interval(own / 1e6, count), _interval(reference / own, count)
+    tail = 100 * ndtr(-np.sqrt(count / (count - 1)) * stdtrit(count - 1, 0.975))
+    low, high = np.percentile(_resampled_p50(timing, weights) / 1e6, (tail, 100 - tail))
+    return float(low), float(high)
 
 
 def _resampled_p50(timing: Timing, weights: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -114,19 +137,6 @@ def _resampled_p50(timing: Timing, weights: NDArray[np.int64]) -> NDArray[np.flo
     return medians
 
 
-def _interval(values: NDArray[np.float64], blocks: int) -> Interval:
-    """The expanded percentile interval of bootstrapped `values`.
-
-    A plain one is too narrow for few blocks: it lacks both the factor √(n/(n−1)) and Student's t (Hesterberg 2015, What
-    Teachers Should Know About the Bootstrap, The American Statistician 69).
-    """
-    from scipy.special import ndtr, stdtrit
-
-    tail = 100 * ndtr(-np.sqrt(blocks / (blocks - 1)) * stdtrit(blocks - 1, 0.975))
-    low, high = np.percentile(values, (tail, 100 - tail))
-    return float(low), float(high)
-
-
 def _verdict(ratio: Interval) -> Verdict:
     if ratio[0] > 1:
         return Verdict.FASTER
@@ -135,7 +145,7 @@ def _verdict(ratio: Interval) -> Verdict:
 
 def _noisy(timing: Timing) -> bool:
     overall = _p50(timing)
-    drift = float(np.abs(_block_p50s(timing) - overall).max())
+    drift = float(np.abs(_p50s(timing, timing.blocks) - overall).max())
     return _iqr(timing) / overall > NOISY_IQR or drift / overall > NOISY_DRIFT
 
 
@@ -150,9 +160,9 @@ def _iqr(timing: Timing) -> float:
     return float(third - first)
 
 
-def _block_p50s(timing: Timing) -> NDArray[np.float64]:
-    """Median of every block, in ns."""
-    return np.array([np.median(timing.samples_ns[timing.blocks == block]) for block in np.unique(timing.blocks)])
+def _p50s(timing: Timing, groups: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Median of every group of samples, in ns."""
+    return np.array([np.median(timing.samples_ns[groups == group]) for group in np.unique(groups)])
 
 
 def _percentile(samples: NDArray[np.int64], percent: int, least: int) -> tuple[float | None, str | None]:

@@ -32,7 +32,8 @@ from quantizers.schema import NO_OPTIONS, Backend, Mode, Technique
 
 pytestmark = pytest.mark.adapter
 
-SHORT = Protocol(runs=50, seconds=0.1, limit_seconds=5.0)
+SHORT = Protocol(runs=50, seconds=0.1, limit_seconds=5.0, opening_seconds=0.0)
+"""No time for loading leaves two processes."""
 BATCH = np.zeros((1, 28, 28, 1), np.float32)
 ROOT = Path(__file__).parents[2]
 
@@ -77,6 +78,8 @@ def test_candidates_are_timed_side_by_side(artefact: Path) -> None:
         assert len(counts) >= BLOCKS
         assert (counts >= SHORT.block_runs).all()
         assert (np.diff(timing.blocks) >= 0).all()
+        assert np.unique(timing.processes[timing.blocks < BLOCKS // 2]).tolist() == [0]
+        assert np.unique(timing.processes[timing.blocks >= BLOCKS // 2]).tolist() == [1]
         assert timing.load_ms > 0
         assert timing.first_ms > 0
         assert timing.peak_rss_bytes >= timing.runtime_baseline_bytes > 10e6
@@ -107,7 +110,13 @@ def test_blocks_are_interleaved_in_a_seeded_order(monkeypatch: pytest.MonkeyPatc
     class Instant:
         def __init__(self, path: Path) -> None:
             self.name = path.name
-            self.opened = {"load_ms": 1.0, "first_ms": 1.0, "peak_rss_bytes": 2, "runtime_baseline_bytes": 1}
+            opened.append(self.name)
+            self.opened = {
+                "load_ms": float(opened.count(self.name)),
+                "first_ms": 1.0,
+                "peak_rss_bytes": 2,
+                "runtime_baseline_bytes": 1,
+            }
 
         def __enter__(self) -> "Instant":
             return self
@@ -123,10 +132,14 @@ def test_blocks_are_interleaved_in_a_seeded_order(monkeypatch: pytest.MonkeyPatc
     orders = []
     for seed in (0, 0, 1):
         order: list[str] = []
+        opened: list[str] = []
         both = [Candidate(name, Backend.TFLITE, tmp_path / name, NO_OPTIONS) for name in ("slow", "fast")]
-        timings = measure(both, BATCH, Protocol(runs=40, seconds=1.0, limit_seconds=99.0), 1, seed, silent)
+        timings = measure(both, BATCH, Protocol(runs=40, seconds=1.0, limit_seconds=99.0, opening_seconds=0.0), 1, seed, silent)
         orders.append(list(zip(order[::2], order[1::2], strict=True)))
         assert np.bincount(timings["slow"].blocks).tolist() == [3] * 2 * BLOCKS
+        # Only the last process runs on until there is enough.
+        assert np.bincount(timings["slow"].processes).tolist() == [3 * BLOCKS // 2, 3 * BLOCKS * 3 // 2]
+        assert timings["slow"].load_ms == 1.5
     assert orders[0] == orders[1] != orders[2]
     assert len(orders[0]) == 2 * BLOCKS
     assert set(orders[0]) == {("slow", "fast"), ("fast", "slow")}

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as command_line
+from benchmarks.protocol import Protocol
 from benchmarks.suite import BENCHMARKS, latency_noise
 from benchmarks.suite.figure import Figure
 
@@ -55,7 +56,7 @@ def test_without_a_name_all_of_them_run(monkeypatch: pytest.MonkeyPatch, capfd: 
 
 @pytest.mark.adapter
 def test_a_model_is_timed_against_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(latency_noise, "QUICK", latency_noise.QUICK.__class__(runs=50, seconds=0.1, limit_seconds=5.0))
+    monkeypatch.setattr(latency_noise, "QUICK", Protocol(runs=50, seconds=0.1, limit_seconds=5.0, opening_seconds=0.0))
     figures = latency_noise.run()
     low, high = figures["ratio_ci95_low"].value, figures["ratio_ci95_high"].value
     assert low <= figures["ratio"].value <= high
