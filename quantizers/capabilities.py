@@ -142,6 +142,10 @@ CAPABILITIES: Mapping[tuple[Backend, str], Capability] = {(cell.backend, cell.co
 NO_KEEP_FLOAT: Mapping[Backend, str] = {
     Backend.TFLITE: "its converter takes no list of layers; it quantizes a whole model.",
 }
+KEEP_FLOAT_ANYWAY: Mapping[Backend, frozenset[str]] = {
+    Backend.TFLITE: frozenset({"dynamic_wi4", "static_wi4_ai8", "weight_only_wi8", "weight_only_wi4", "binary", "ternary"}),
+}
+"""Techniques that can keep layers float although their backend's other ones cannot: they are not its converter's."""
 BACKENDS: tuple[Backend, ...] = tuple(dict.fromkeys(cell.backend for cell in _TABLE))
 
 
@@ -192,13 +196,14 @@ def require(backend: Backend, technique: Technique) -> Capability:
     return cell
 
 
-def require_keep_float(backend: Backend) -> None:
-    """Makes sure that `backend` can leave single layers in float.
+def require_keep_float(backend: Backend, technique: Technique | None = None) -> None:
+    """Makes sure that `technique`, or without one every technique of `backend`, can leave single layers in float.
 
     Raises:
         Unsupported: it quantizes a whole model.
     """
-    if backend in NO_KEEP_FLOAT:
+    can = technique is not None and technique.code in KEEP_FLOAT_ANYWAY.get(backend, ())
+    if backend in NO_KEEP_FLOAT and not can:
         raise Unsupported(f"{BACKEND_TITLES[backend]} cannot keep layers float: {NO_KEEP_FLOAT[backend]}")
 
 

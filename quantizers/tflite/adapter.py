@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantizers.adapter import Batch, Report, Request
-from quantizers.capabilities import require
-from quantizers.errors import Unsupported
+from quantizers.capabilities import require, require_keep_float
 from quantizers.schema import Backend, Mode, Options, Technique
 
 if TYPE_CHECKING:
@@ -50,11 +49,8 @@ class TFLiteAdapter:
         from quantizers.tflite.model import TFLiteModel, check
 
         technique = request.technique
-        if request.keep_float and _is_converters(technique):
-            raise Unsupported(
-                "The TFLite converter takes no list of layers to leave in float: it quantizes a whole model.",
-                "Run without keeping layers in float, or use another technique.",
-            )
+        if request.keep_float:
+            require_keep_float(self.backend, technique)
         report(0.0, "Building the Keras model")
         network = model.keras_model()
         kernels = convert.kernels(network)

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from quantizers.adapter import Request
-from quantizers.errors import ConversionFailed, NothingQuantized
+from quantizers.capabilities import require_keep_float, techniques
+from quantizers.errors import ConversionFailed, NothingQuantized, Unsupported
 from quantizers.numerics import tensor_error
-from quantizers.schema import Technique
-from quantizers.tflite import convert, recipes
+from quantizers.schema import Backend, Technique
+from quantizers.tflite import convert, recipes, simulate
 from quantizers.tflite.adapter import TFLiteAdapter
 from quantizers.tflite.describe import describe
 from quantizers.tflite.model import TFLiteModel, check
@@ -68,6 +69,17 @@ def test_layers_kept_in_float_stay_so_and_the_others_do_not(subject, converted, 
     reference = converted("fashion-cnn", "float32").predict(case.x[:200])
     better = tensor_error(reference, model.predict(case.x[:200])).sqnr_db
     assert better > tensor_error(reference, converted("fashion-cnn", code).predict(case.x[:200])).sqnr_db
+
+
+@pytest.mark.parametrize("cell", [cell for cell in techniques(Backend.TFLITE) if cell.available], ids=lambda cell: cell.code)
+def test_the_table_knows_which_techniques_keep_layers_in_float(cell):
+    """All that do not start from the Keras model, which is where layers cannot be told apart."""
+    technique = Technique.parse(cell.code)
+    if recipes.covers(technique) or simulate.covers(technique):
+        require_keep_float(Backend.TFLITE, technique)
+    else:
+        with pytest.raises(Unsupported, match="whole model"):
+            require_keep_float(Backend.TFLITE, technique)
 
 
 def test_activation_ranges_cover_every_calibration_sample(converted, subject):
