@@ -184,9 +184,12 @@ def _time(
         seed=conditions.seed,
     )
     memory = {"peak_rss_bytes": own.peak_rss_bytes, "runtime_baseline_bytes": own.runtime_baseline_bytes}
-    samples = {f"{key}|samples_ns": timing.samples_ns for key, timing in timings.items()}
-    blocks = {f"{key}|blocks": timing.blocks for key, timing in timings.items()}
-    return {"latency": asdict(figures), "memory": memory}, samples | blocks
+    samples = {
+        f"{key}|{what}": getattr(timing, what)
+        for key, timing in timings.items()
+        for what in ("samples_ns", "blocks", "processes")
+    }
+    return {"latency": asdict(figures), "memory": memory}, samples
 
 
 def _no_latency(spec: TrialSpec, candidate: QuantizedModel) -> str | None:
