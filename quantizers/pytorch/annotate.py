@@ -115,10 +115,12 @@ class LayerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has no types
     def _activation(self) -> QuantizationSpec:
         dynamic = self._mode is Mode.DYNAMIC
         wide = self._technique.activation_bits == 16
+        # With the range of uint8 left unsaid, torchao puts a symmetric zero point at 128; said, it would be 127.
+        low, high = (-32767, 32767) if wide else (None, None) if self._symmetric else (0, 255)
         return QuantizationSpec(
             dtype=torch.int16 if wide else torch.uint8,
-            quant_min=-32767 if wide else 0,
-            quant_max=32767 if wide else 255,
+            quant_min=low,
+            quant_max=high,
             qscheme=torch.per_tensor_symmetric if wide or self._symmetric else torch.per_tensor_affine,
             is_dynamic=dynamic,
             observer_or_fake_quant_ctr=PlaceholderObserver if dynamic else self._observer,

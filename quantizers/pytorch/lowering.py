@@ -26,6 +26,7 @@ and more); far below that the CPU computes something else, as int8 without VNNI 
 
 _WEIGHTS_ONLY = "Activations stay float32, so PyTorch turns the stored integers back into float32 before it computes."
 _PACKED = "PyTorch has no CPU kernel that computes with packed weights: it turns them into float32 before it computes."
+_WIDE = "PyTorch has no CPU kernel for 16-bit integer activations: it turns them back into float32 before it computes."
 _NO_KERNEL = "PyTorch has no int8 kernel for these layers on this machine: it turns the codes back into float32."
 _SCALE = 4
 """Position of the weight's scale among the arguments of every onednn.q* operation."""
@@ -64,7 +65,10 @@ def simulation(program: GraphModule) -> str | None:
     """Why no kernel can compute with the integers of a quantized program; None when kernels have to be looked for."""
     if any(is_packed(node) for node in program.graph.nodes):
         return _PACKED
-    if any(is_dequantize(node) for node in program.graph.nodes) and not any(is_quantize(node) for node in program.graph.nodes):
+    quantizations = [node for node in program.graph.nodes if is_quantize(node)]
+    if any(torch.int16 in node.args for node in quantizations):
+        return _WIDE
+    if not quantizations and any(is_dequantize(node) for node in program.graph.nodes):
         return _WEIGHTS_ONLY
     return None
 
