@@ -166,14 +166,18 @@ def _hybrid(job: Job) -> ModelProto:
 
 
 def _mixed(job: Job) -> ModelProto:
-    """Weights of each layer in bits of its own; the activations of all that are not float in 8 bits, from calibration."""
+    """Weights of each layer in bits of its own, 16 of them float16; the activations of all but float layers in 8 bits."""
     bits = mixed_bits(job.request.technique, list(job.float_ops))
     kept = [name for name in job.float_ops if not bits[name] or name in job.request.keep_float]
     if len(kept) == len(job.float_ops):
         return job.prepared
     rewriter = job.rewriter(_quantize_static(job, QuantType.QUInt8, QuantType.QInt8, exclude=kept))
     for name in job.float_ops:
-        if name not in kept and bits[name] != 8:
+        if name in kept or bits[name] == 8:
+            continue
+        if bits[name] == 16:
+            rewriter.half(name)
+        else:
             rewriter.integers(name, bits[name], scheme=Scheme.AFFINE if bits[name] == 2 else Scheme.SYMMETRIC)
     return rewriter.finish()
 

@@ -1,6 +1,6 @@
 """Writes quantized weights into a model ourselves, where the runtime's tools have no way to: each layer by its own choice.
 
-Integers of 2, 4, 8 and 16 bits go in as constants behind a DequantizeLinear, which every operation can read; a dense layer that
+Integers of 2, 4 and 8 bits go in as constants behind a DequantizeLinear, which every operation can read; a dense layer that
 is quantized in groups becomes a MatMulNBits; float16 is a constant behind a Cast. All of it is packed as small as its bits say.
 """
 
