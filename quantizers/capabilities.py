@@ -54,6 +54,7 @@ TECHNIQUE_TITLES: Mapping[str, str] = {
     "float16": "Float16 weights",
     "bfloat16": "Bfloat16",
     "weight_only_wi8": "Weight only, 8 bits",
+    "weight_only_wi8_g32": "Weight only, 8 bits, groups of 32",
     "weight_only_wi4": "Weight only, 4 bits",
     "weight_only_wi4_g32": "Weight only, 4 bits, groups of 32",
     "weight_only_wi4_g128": "Weight only, 4 bits, groups of 128",
@@ -76,6 +77,20 @@ _WEIGHT_RANGE = Option(
     "weight_range", ("mse", "minmax"), "Range of a channel's or group's weights: that of least squared error, or all of it"
 )
 _IO = Option("io", ("int8", "uint8", "float32"), "Type of the model's input and output")
+_NO_BLOCKS = "litert-quantizer has scales for blocks of weights in dynamic-range dense layers alone."
+
+_CALIBRATOR = Option(
+    "calibrator", ("minmax", "percentile", "entropy", "moving_average"), "How calibration turns activations into a range"
+)
+_TYPES = Option("types", ("u8s8", "s8s8", "u8u8"), "Types of activations and of weights: unsigned or signed 8 bits")
+_DYNAMIC_TYPES = Option("types", ("u8s8", "u8u8"), "Types of activations and of weights: unsigned or signed 8 bits")
+_FORMAT = Option("format", ("qdq", "qoperator"), "Q/DQ pairs that the runtime fuses, or integer operations in the file")
+_REDUCE_RANGE = Option("reduce_range", (False, True), "7-bit weights, for processors without VNNI, whose 8-bit sums saturate")
+_OP_TYPES = Option("op_types", ("all", "dense"), "Every layer, or dense layers only: dynamic convolutions are slow")
+_SCHEME = Option("scheme", ("symmetric", "affine"), "Weights' codes around zero, or spread over their range with a zero point")
+_SCHEME_2 = Option(
+    "scheme", ("affine", "symmetric"), "Weights' codes spread over their range with a zero point, or around zero"
+)
 
 
 def _cell(
@@ -117,6 +132,9 @@ _TABLE: tuple[Capability, ...] = (
         "weight_only_wi2",
         why_not="litert-quantizer takes 2 bits and, without an error, leaves every weight in float.",
     ),
+    _cell(Backend.TFLITE, "weight_only_wi4_g32", why_not=_NO_BLOCKS),
+    _cell(Backend.TFLITE, "weight_only_wi4_g128", why_not=_NO_BLOCKS),
+    _cell(Backend.TFLITE, "weight_only_wi2_g32", why_not=_NO_BLOCKS),
     _cell(
         Backend.TFLITE,
         "hybrid_wf16_ai8",
@@ -127,6 +145,32 @@ _TABLE: tuple[Capability, ...] = (
         "bfloat16",
         why_not="TFLite has no bfloat16 kernels on the CPU; float16 stores weights at the same size.",
     ),
+    _cell(Backend.ONNXRUNTIME, "float32"),
+    _cell(Backend.ONNXRUNTIME, "dynamic_wi8", _OP_TYPES, _PER_CHANNEL, _DYNAMIC_TYPES),
+    _cell(Backend.ONNXRUNTIME, "static_wi8_ai8", _FORMAT, _TYPES, _PER_CHANNEL, _REDUCE_RANGE, _CALIBRATOR),
+    _cell(Backend.ONNXRUNTIME, "static_wi8_ai16", _PER_CHANNEL, _CALIBRATOR),
+    _cell(Backend.ONNXRUNTIME, "static_wi4_ai8", _PER_CHANNEL, _CALIBRATOR),
+    _cell(Backend.ONNXRUNTIME, "weight_only_wi8", _SCHEME),
+    _cell(Backend.ONNXRUNTIME, "weight_only_wi8_g32", _SCHEME),
+    _cell(Backend.ONNXRUNTIME, "weight_only_wi4", _SCHEME),
+    _cell(Backend.ONNXRUNTIME, "weight_only_wi4_g32", _SCHEME),
+    _cell(Backend.ONNXRUNTIME, "weight_only_wi4_g128", _SCHEME),
+    _cell(Backend.ONNXRUNTIME, "weight_only_wi2", _SCHEME_2),
+    _cell(Backend.ONNXRUNTIME, "weight_only_wi2_g32", _SCHEME_2),
+    _cell(Backend.ONNXRUNTIME, "float16"),
+    _cell(Backend.ONNXRUNTIME, "binary", execution=Execution.SIMULATED),
+    _cell(Backend.ONNXRUNTIME, "ternary", execution=Execution.SIMULATED),
+    _cell(Backend.ONNXRUNTIME, "hybrid_wf16_ai8", _CALIBRATOR, execution=Execution.SIMULATED),
+    _cell(
+        Backend.ONNXRUNTIME,
+        "bfloat16",
+        why_not="ONNX Runtime has no bfloat16 kernels for these layers on the CPU; float16 stores weights at the same size.",
+    ),
+    _cell(
+        Backend.ONNXRUNTIME,
+        "dynamic_wi4",
+        why_not="ConvInteger and MatMulInteger, which quantize activations as they run, take 8-bit weights only.",
+    ),
 )
 MIXED: Mapping[Backend, Capability] = {
     Backend.PYTORCH: Capability(
@@ -135,6 +179,9 @@ MIXED: Mapping[Backend, Capability] = {
         "Mixed precision",
         Execution.SIMULATED,
         (_PER_CHANNEL, _WEIGHT_RANGE, _OBSERVER, _ACTIVATIONS),
+    ),
+    Backend.ONNXRUNTIME: Capability(
+        Backend.ONNXRUNTIME, "mixed", "Mixed precision", Execution.NATIVE, (_PER_CHANNEL, _CALIBRATOR)
     ),
 }
 """Mixed precision, whose codes are free text and therefore in no row of the table."""

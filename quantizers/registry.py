@@ -10,6 +10,7 @@ from quantizers.schema import Backend
 _ADAPTERS = {
     Backend.PYTORCH: "quantizers.pytorch.adapter:PyTorchAdapter",
     Backend.TFLITE: "quantizers.tflite.adapter:TFLiteAdapter",
+    Backend.ONNXRUNTIME: "quantizers.onnxruntime.adapter:OnnxRuntimeAdapter",
 }
 
 
