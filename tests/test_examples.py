@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from experiments.examples import MODELS, README, TABLE_END, TABLE_START, folder_name, with_table
+from experiments.examples import MODELS, README, TABLE_END, TABLE_START, folder_name, wanted, with_table
 from experiments.library import EXAMPLES, Library
 from experiments.store.store import Store
 from models import datasets, zoo
-from quantizers.capabilities import BACKENDS, techniques
 
 RUNS = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(EXAMPLES.glob("*/run.json"))]
 CHUNK = 500
@@ -35,15 +34,9 @@ def samples() -> dict[tuple[str, str], tuple[NDArray[np.float32], NDArray[np.int
     return found
 
 
-def test_every_possible_technique_of_every_example_model_is_bundled() -> None:
-    wanted = {
-        f"{model}--{backend}--{cell.code}"
-        for model in MODELS
-        for backend in BACKENDS
-        for cell in techniques(backend)
-        if cell.available
-    }
-    assert {folder_name(run) for run in RUNS} == wanted
+def test_every_example_is_bundled_and_nothing_else() -> None:
+    expected = {f"{model}--{backend}--{code}" for model in MODELS for backend, code in wanted()}
+    assert {folder_name(run) for run in RUNS} == expected
 
 
 @pytest.mark.parametrize("run", RUNS, ids=folder_name)
@@ -59,7 +52,9 @@ def test_size_is_that_of_the_artefact(run: dict[str, Any]) -> None:
 def test_accuracy_is_what_a_plain_loop_finds(run: dict[str, Any], samples: dict[tuple[str, str], Any]) -> None:
     x, y = samples[run["model"], run["provenance"]["dataset"]["id"]]
     assert run["quality"]["n"] == len(y)
-    predicted = {"tflite": tflite_classes, "pytorch": pytorch_classes}[run["backend"]](artefact(run), x)
+    predicted = {"tflite": tflite_classes, "pytorch": pytorch_classes, "onnxruntime": onnx_classes}[run["backend"]](
+        artefact(run), x
+    )
     assert run["quality"]["top1"] == pytest.approx(float((predicted == y).mean()), abs=1e-12)
 
 
@@ -112,3 +107,14 @@ def pytorch_classes(path: Path, x: NDArray[np.float32]) -> NDArray[np.int64]:
     with torch.no_grad():
         logits = [module(channels_first[start : start + CHUNK]) for start in range(0, len(x), CHUNK)]
     return torch.cat(logits).argmax(dim=1).numpy()
+
+
+def onnx_classes(path: Path, x: NDArray[np.float32]) -> NDArray[np.int64]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    channels_first = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+    logits = [session.run(None, {name: channels_first[start : start + CHUNK]})[0] for start in range(0, len(x), CHUNK)]
+    found: NDArray[np.int64] = np.concatenate(logits).argmax(axis=1)
+    return found
