@@ -1,1 +1,1 @@
-"""The TFLite backend: converts with TensorFlow, rewrites with litert-quantizer, reads the flatbuffer, infers with LiteRT alone."""
+"""The TFLite backend: converts with TensorFlow, rewrites with litert-quantizer, reads the flatbuffer, infers with LiteRT."""

@@ -54,6 +54,8 @@ def describe(
     float_names = layer_names(float_ops, kernels)
     # Imitated weights may point elsewhere than the kernels, but stay in the places of the float file.
     names = float_names if simulate.covers(technique) else layer_names(ops, kernels)
+    if sorted(names) != sorted(float_names):
+        raise ConversionFailed("The converted file holds other layers than the float one.", "The log has the details.")
     references = dict(zip(float_names, float_ops, strict=True))
     return [
         Record(_layer(name, op, references[name], technique, name in keep_float), op.output.index)

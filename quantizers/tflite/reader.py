@@ -76,7 +76,7 @@ class WeightedOp:
 
 def read(file: bytes) -> Sequence[WeightedOp]:
     """The weighted operations of a .tflite, in the order they run."""
-    model = schema.ModelT.InitFromPackedBuf(file, 0)
+    model = _parse(file)
     graph = model.subgraphs[0]
     kinds = [_OPERATORS[model.operatorCodes[op.opcodeIndex].builtinCode] for op in graph.operators]
     stored_as = {
@@ -103,6 +103,15 @@ def signature(file: bytes) -> tuple[str, str]:
     """The names of the first signature and of its first input."""
     first = schema.ModelT.InitFromPackedBuf(file, 0).signatureDefs[0]
     return first.signatureKey.decode(), first.inputs[0].name.decode()
+
+
+def _parse(file: bytes) -> Any:
+    """The file as objects. Large constants may lie behind the flatbuffer, by their place in the file: they are fetched."""
+    model = schema.ModelT.InitFromPackedBuf(file, 0)
+    for buffer in model.buffers:
+        if buffer.offset > 1:  # 0 and 1 both say that there is none.
+            buffer.data = np.frombuffer(file, np.uint8, buffer.size, buffer.offset)
+    return model
 
 
 def _tensor(model: Any, graph: Any, index: int) -> Tensor:

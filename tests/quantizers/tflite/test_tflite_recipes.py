@@ -4,14 +4,16 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 
 from quantizers.adapter import Request
 from quantizers.capabilities import require_keep_float, techniques
 from quantizers.errors import ConversionFailed, NothingQuantized, Unsupported
-from quantizers.numerics import tensor_error
+from quantizers.numerics import dequantize, tensor_error
 from quantizers.schema import Backend, Technique
 from quantizers.tflite import convert, recipes, simulate
 from quantizers.tflite.adapter import TFLiteAdapter
@@ -116,3 +118,30 @@ print(json.dumps({"sizes": sizes, "heavy": sorted({"tensorflow", "keras", "torch
     said = json.loads(done.stdout)
     assert said["heavy"] == []
     assert all(size < path.stat().st_size / 5 for size in said["sizes"])
+
+
+def test_constants_that_lie_behind_the_flatbuffer_are_read(tmp_path):
+    """Where the file of a model of megabytes has them."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    source = keras.Input((256,))
+    network = keras.Model(source, keras.layers.Dense(10, name="dense2")(keras.layers.Dense(8192, name="dense1")(source)))
+    request = Request(Technique.parse("weight_only_wi8"), {}, None, tmp_path)
+    model = TFLiteAdapter().quantize(SimpleNamespace(keras_model=lambda: network), request, quiet)
+    file = schema.ModelT.InitFromPackedBuf(model.path.read_bytes(), 0)
+    assert any(buffer.offset > 1 for buffer in file.buffers)
+    for layer in model.layers():
+        assert (layer.weight.dtype, layer.weight.params.axis) == ("int8", 0)
+        error = tensor_error(layer.weight.reference, dequantize(layer.weight.codes, layer.weight.params))
+        assert error.sqnr_db > 35
+
+
+def test_a_file_that_lacks_layers_of_the_float_one_is_refused(converted, subject):
+    small, large = (converted(model_id, "float32").path.read_bytes() for model_id in ("mnist-mlp", "mnist-cnn"))
+    kernels = {
+        **convert.kernels(subject("mnist-mlp").model.keras_model()),
+        **convert.kernels(subject("mnist-cnn").model.keras_model()),
+    }
+    with pytest.raises(ConversionFailed, match="other layers"):
+        describe(small, large, kernels, Technique.parse("float32"))
