@@ -17,6 +17,8 @@ from models import datasets, zoo
 
 RUNS = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(EXAMPLES.glob("*/run.json"))]
 CHUNK = 500
+ONE_BY_ONE = "dynamic_wi8"
+"""The technique whose input range spans whatever is run at once: samples of one batch would change each other's answer."""
 
 
 def artefact(run: dict[str, Any]) -> Path:
@@ -78,17 +80,17 @@ def test_the_library_reads_examples_as_it_reads_runs(tmp_path: Path) -> None:
     assert set(library.details(run["run_id"]))
 
 
-def tflite_classes(path: Path, x: NDArray[np.float32]) -> NDArray[np.int64]:
+def tflite_classes(path: Path, x: NDArray[np.float32], chunk: int) -> NDArray[np.int64]:
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_path=str(path))
     taken, given = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-    interpreter.resize_tensor_input(taken["index"], (CHUNK, *x.shape[1:]))
+    interpreter.resize_tensor_input(taken["index"], (chunk, *x.shape[1:]))
     interpreter.allocate_tensors()
     scale, zero_point = taken["quantization"]
     found = []
-    for start in range(0, len(x), CHUNK):
-        batch = x[start : start + CHUNK]
+    for start in range(0, len(x), chunk):
+        batch = x[start : start + chunk]
         if taken["dtype"] != np.float32:
             limits = np.iinfo(taken["dtype"])
             batch = np.clip(np.round(batch / np.float32(scale)) + zero_point, limits.min, limits.max).astype(taken["dtype"])
@@ -98,23 +100,23 @@ def tflite_classes(path: Path, x: NDArray[np.float32]) -> NDArray[np.int64]:
     return np.concatenate(found)
 
 
-def pytorch_classes(path: Path, x: NDArray[np.float32]) -> NDArray[np.int64]:
+def pytorch_classes(path: Path, x: NDArray[np.float32], chunk: int) -> NDArray[np.int64]:
     import torch
     import torchao.quantization.pt2e.quantize_pt2e  # noqa: F401  registers the operators that quantized graphs call
 
     module = torch.export.load(path).module()
     channels_first = torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
     with torch.no_grad():
-        logits = [module(channels_first[start : start + CHUNK]) for start in range(0, len(x), CHUNK)]
+        logits = [module(channels_first[start : start + chunk]) for start in range(0, len(x), chunk)]
     return torch.cat(logits).argmax(dim=1).numpy()
 
 
-def onnx_classes(path: Path, x: NDArray[np.float32]) -> NDArray[np.int64]:
+def onnx_classes(path: Path, x: NDArray[np.float32], chunk: int) -> NDArray[np.int64]:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     channels_first = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
-    logits = [session.run(None, {name: channels_first[start : start + CHUNK]})[0] for start in range(0, len(x), CHUNK)]
+    logits = [session.run(None, {name: channels_first[start : start + chunk]})[0] for start in range(0, len(x), chunk)]
     found: NDArray[np.int64] = np.concatenate(logits).argmax(axis=1)
     return found
