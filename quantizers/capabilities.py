@@ -91,7 +91,6 @@ _SCHEME = Option("scheme", ("symmetric", "affine"), "Weights' codes around zero,
 _SCHEME_2 = Option(
     "scheme", ("affine", "symmetric"), "Weights' codes spread over their range with a zero point, or around zero"
 )
-_NO_BLOCKS = "litert-quantizer has scales for blocks of weights in dynamic-range dense layers alone."
 
 
 def _cell(
@@ -133,9 +132,6 @@ _TABLE: tuple[Capability, ...] = (
         "weight_only_wi2",
         why_not="litert-quantizer takes 2 bits and, without an error, leaves every weight in float.",
     ),
-    _cell(Backend.TFLITE, "weight_only_wi4_g32", why_not=_NO_BLOCKS),
-    _cell(Backend.TFLITE, "weight_only_wi4_g128", why_not=_NO_BLOCKS),
-    _cell(Backend.TFLITE, "weight_only_wi2_g32", why_not=_NO_BLOCKS),
     _cell(Backend.TFLITE, "weight_only_wi4_g32", why_not=_NO_BLOCKS),
     _cell(Backend.TFLITE, "weight_only_wi4_g128", why_not=_NO_BLOCKS),
     _cell(Backend.TFLITE, "weight_only_wi2_g32", why_not=_NO_BLOCKS),
