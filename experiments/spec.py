@@ -166,7 +166,7 @@ def plan(spec: ExperimentSpec) -> Plan:
         try:
             cells.append(require(backend, technique))
             if spec.keep_float:
-                require_keep_float(backend)
+                require_keep_float(backend, technique)
         except Unsupported as reason:
             impossible.append(Impossible(backend, technique.code, reason))
             continue
