@@ -24,7 +24,10 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """One cell of the matrix. `why_not` is set exactly when the technique is impossible on this backend."""
+    """One cell of the matrix. `why_not` is set exactly when the technique is impossible on this backend.
+
+    `keep_float_why_not` is set when it cannot leave single layers in float.
+    """
 
     backend: Backend
     code: str
@@ -32,6 +35,7 @@ class Capability:
     execution: Execution | None = Execution.NATIVE
     options: tuple[Option, ...] = ()
     why_not: str | None = None
+    keep_float_why_not: str | None = None
 
     @property
     def available(self) -> bool:
@@ -94,11 +98,18 @@ _SCHEME_2 = Option(
 
 
 def _cell(
-    backend: Backend, code: str, *options: Option, execution: Execution = Execution.NATIVE, why_not: str | None = None
+    backend: Backend,
+    code: str,
+    *options: Option,
+    execution: Execution = Execution.NATIVE,
+    why_not: str | None = None,
+    keep_float_why_not: str | None = None,
 ) -> Capability:
-    return Capability(backend, code, TECHNIQUE_TITLES[code], None if why_not else execution, options, why_not)
+    title = TECHNIQUE_TITLES[code]
+    return Capability(backend, code, title, None if why_not else execution, options, why_not, keep_float_why_not)
 
 
+_WHOLE_MODEL = "TensorFlow's converter takes no list of layers; it quantizes a whole model."
 _TABLE: tuple[Capability, ...] = (
     _cell(Backend.PYTORCH, "float32", _LOWERED),
     _cell(Backend.PYTORCH, "dynamic_wi8", _PER_CHANNEL),
@@ -117,14 +128,14 @@ _TABLE: tuple[Capability, ...] = (
     _cell(Backend.PYTORCH, "bfloat16", _LOWERED),
     _cell(Backend.PYTORCH, "hybrid_wf16_ai8", _OBSERVER, _ACTIVATIONS, execution=Execution.SIMULATED),
     _cell(Backend.TFLITE, "float32"),
-    _cell(Backend.TFLITE, "dynamic_wi8"),
-    _cell(Backend.TFLITE, "static_wi8_ai8", _IO, _PER_CHANNEL),
-    _cell(Backend.TFLITE, "static_wi8_ai16"),
+    _cell(Backend.TFLITE, "dynamic_wi8", keep_float_why_not=_WHOLE_MODEL),
+    _cell(Backend.TFLITE, "static_wi8_ai8", _IO, _PER_CHANNEL, keep_float_why_not=_WHOLE_MODEL),
+    _cell(Backend.TFLITE, "static_wi8_ai16", keep_float_why_not=_WHOLE_MODEL),
     _cell(Backend.TFLITE, "dynamic_wi4"),
     _cell(Backend.TFLITE, "static_wi4_ai8"),
     _cell(Backend.TFLITE, "weight_only_wi8"),
     _cell(Backend.TFLITE, "weight_only_wi4"),
-    _cell(Backend.TFLITE, "float16"),
+    _cell(Backend.TFLITE, "float16", keep_float_why_not=_WHOLE_MODEL),
     _cell(Backend.TFLITE, "binary", execution=Execution.SIMULATED),
     _cell(Backend.TFLITE, "ternary", execution=Execution.SIMULATED),
     _cell(
@@ -186,13 +197,6 @@ MIXED: Mapping[Backend, Capability] = {
 }
 """Mixed precision, whose codes are free text and therefore in no row of the table."""
 CAPABILITIES: Mapping[tuple[Backend, str], Capability] = {(cell.backend, cell.code): cell for cell in _TABLE}
-NO_KEEP_FLOAT: Mapping[Backend, str] = {
-    Backend.TFLITE: "its converter takes no list of layers; it quantizes a whole model.",
-}
-KEEP_FLOAT_ANYWAY: Mapping[Backend, frozenset[str]] = {
-    Backend.TFLITE: frozenset({"dynamic_wi4", "static_wi4_ai8", "weight_only_wi8", "weight_only_wi4", "binary", "ternary"}),
-}
-"""Techniques that can keep layers float although their backend's other ones cannot: they are not its converter's."""
 BACKENDS: tuple[Backend, ...] = tuple(dict.fromkeys(cell.backend for cell in _TABLE))
 
 
@@ -243,15 +247,16 @@ def require(backend: Backend, technique: Technique) -> Capability:
     return cell
 
 
-def require_keep_float(backend: Backend, technique: Technique | None = None) -> None:
-    """Makes sure that `technique`, or without one every technique of `backend`, can leave single layers in float.
+def require_keep_float(backend: Backend, technique: Technique) -> None:
+    """Makes sure that `technique` can leave single layers in float.
 
     Raises:
         Unsupported: it quantizes a whole model.
     """
-    can = technique is not None and technique.code in KEEP_FLOAT_ANYWAY.get(backend, ())
-    if backend in NO_KEEP_FLOAT and not can:
-        raise Unsupported(f"{BACKEND_TITLES[backend]} cannot keep layers float: {NO_KEEP_FLOAT[backend]}")
+    cell = capability(backend, technique)
+    if cell.keep_float_why_not:
+        what = f"{cell.title} cannot keep layers float on {BACKEND_TITLES[backend]}"
+        raise Unsupported(f"{what}: {cell.keep_float_why_not}")
 
 
 def resolve_options(backend: Backend, technique: Technique, given: Mapping[str, str | OptionValue]) -> Options:

@@ -14,7 +14,8 @@ from pages._ui.charts import show
 from pages._ui.charts_histogram import Histogram, histograms
 from pages._ui.inspector_charts import Channels, channels_figure, channels_finding, codes_figure, codes_finding
 from pages._ui.theme import backend_colour, palette
-from quantizers.capabilities import NO_KEEP_FLOAT
+from quantizers.capabilities import capability
+from quantizers.schema import Backend, Technique
 
 SPIKE_PERCENT = 20
 """A bin that holds more, such as the zeros of a ReLU, would flatten all others on a linear axis."""
@@ -76,8 +77,9 @@ def _describe(layer: Mapping[str, Any]) -> str:
 
 
 def _run_again(run: Mapping[str, Any], layer: Mapping[str, Any]) -> None:
-    """A link to the same experiment with this layer kept in float, where the backend can do that."""
-    if not layer["quantized"] or run["backend"] in NO_KEEP_FLOAT:
+    """A link to the same experiment with this layer kept in float, where the technique can do that."""
+    cell = capability(Backend(run["backend"]), Technique.parse(run["technique"]))
+    if not layer["quantized"] or cell.keep_float_why_not:
         return
     query = {
         "new_model": run["model"],

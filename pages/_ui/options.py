@@ -13,7 +13,7 @@ from models import zoo
 from models.samples import Dataset, Split
 from pages._ui import format as fmt
 from pages._ui.matrix import Pair
-from quantizers.capabilities import BACKEND_TITLES, CAPABILITIES, NO_KEEP_FLOAT, Option
+from quantizers.capabilities import BACKEND_TITLES, CAPABILITIES, Option
 from quantizers.schema import OptionValue
 
 MAX_SEED = 2**32 - 1
@@ -137,10 +137,11 @@ def _technique_option(option: Option, pairs: Sequence[Pair]) -> OptionValue:
 
 
 def _keep_float(model: str, pairs: Sequence[Pair]) -> tuple[str, ...]:
-    able = [backend for backend in dict.fromkeys(backend for backend, _ in pairs) if backend not in NO_KEEP_FLOAT]
-    if not able:
+    cells = [CAPABILITIES[pair] for pair in pairs]
+    if all(cell.keep_float_why_not for cell in cells):
         return ()
-    reasons = " ".join(f"{BACKEND_TITLES[backend]} cannot: {why}" for backend, why in NO_KEEP_FLOAT.items())
+    unable = [f"{cell.title} on {BACKEND_TITLES[cell.backend]} cannot." for cell in cells if cell.keep_float_why_not]
+    reasons = " ".join(unable)
     layers = st.multiselect(
         "Layers kept in float",
         zoo.design(model).layer_names,

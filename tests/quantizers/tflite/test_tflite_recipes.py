@@ -14,7 +14,7 @@ from quantizers.adapter import Request
 from quantizers.capabilities import require_keep_float, techniques
 from quantizers.errors import ConversionFailed, NothingQuantized, Unsupported
 from quantizers.numerics import dequantize, tensor_error
-from quantizers.schema import Backend, Technique
+from quantizers.schema import Backend, Mode, Technique
 from quantizers.tflite import convert, recipes, simulate
 from quantizers.tflite.adapter import TFLiteAdapter
 from quantizers.tflite.describe import describe
@@ -75,9 +75,9 @@ def test_layers_kept_in_float_stay_so_and_the_others_do_not(subject, converted, 
 
 @pytest.mark.parametrize("cell", [cell for cell in techniques(Backend.TFLITE) if cell.available], ids=lambda cell: cell.code)
 def test_the_table_knows_which_techniques_keep_layers_in_float(cell):
-    """All that do not start from the Keras model, which is where layers cannot be told apart."""
+    """All that do not quantize the Keras model, where layers cannot be told apart."""
     technique = Technique.parse(cell.code)
-    if recipes.covers(technique) or simulate.covers(technique):
+    if recipes.covers(technique) or simulate.covers(technique) or technique.mode is Mode.FLOAT32:
         require_keep_float(Backend.TFLITE, technique)
     else:
         with pytest.raises(Unsupported, match="whole model"):
