@@ -195,7 +195,7 @@ def tensor_report(tensor: QuantizedTensor) -> TensorReport:
     why_not = None if params else f"kept in {tensor.dtype}"
     return TensorReport(
         dtype=tensor.dtype,
-        bits=params.bits if params else type_bits(tensor.dtype),
+        bits=type_bits(tensor.dtype),
         scheme=params.scheme.value if params else None,
         granularity=params.granularity.value if params else None,
         axis=params.axis if params else None,
