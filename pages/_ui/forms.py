@@ -92,7 +92,8 @@ def show_samples(info: ModelInfo, data: str, seed: int) -> None:
     images, captions = sample_strip(info.id, data, seed)
     with st.container(horizontal=True, gap="xsmall"):
         for image, caption in zip(images, captions, strict=True):
-            st.image(image, caption=caption or None, width=STRIP_PIXELS, alt=f"Calibration sample {caption}".strip())
+            alt = f"Calibration sample {caption}".strip()
+            st.image(image, caption=caption or None, width=STRIP_PIXELS, output_format="PNG", alt=alt)
     low, high = (info.preprocess(np.array([value], np.uint8))[0] for value in (0, 255))
     shape = " × ".join(map(str, info.input_shape))
     st.caption(f"The first calibration samples as the model sees them: {shape} float32, values from {low:.3g} to {high:.3g}.")

@@ -59,8 +59,9 @@ class Visitor:
         return self.page
 
     def settle(self) -> None:
-        """Waits until the page's script has run to its end."""
+        """Waits until the page's script has run to its end and the browser has fetched what it shows."""
         self.page.wait_for_selector("[data-testid='stApp'][data-test-script-state='notRunning']", timeout=30_000)
+        self.page.wait_for_load_state("networkidle")
 
     def check(self) -> None:
         """No traceback on the page, no error in the console, nothing asked of another machine."""

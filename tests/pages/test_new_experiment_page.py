@@ -12,6 +12,7 @@ from stored_runs import PAIRS, crash_next, finish_next, finished, open_page, sta
 from experiments.jobs import worker
 from experiments.store.store import Store
 from models import zoo
+from pages._ui.matrix import presets
 
 
 @pytest.fixture
@@ -36,7 +37,8 @@ def test_every_model_has_a_card_and_the_first_is_chosen(store: Store) -> None:
 
 def test_the_defaults_are_written_out_with_an_honest_estimate(store: Store) -> None:
     test = open_page("new_experiment", new_model="mnist-cnn")
-    assert "**6 trials**, no estimate yet" in texts(test)
+    count = len(presets()["Quick look"])
+    assert f"**{count} trials**, no estimate yet" in texts(test)
     assert "200 calibration and 1\u202f000 evaluation samples of mnist-5k, seed 0, 1 thread, quick latency protocol" in texts(
         test
     )
