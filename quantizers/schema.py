@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any
 
@@ -126,6 +127,21 @@ class Technique:
     @property
     def needs_calibration(self) -> bool:
         return self.mode in (Mode.STATIC, Mode.HYBRID, Mode.QAT, Mode.MIXED)
+
+    def bits_by_layer(self, names: Sequence[str]) -> dict[str, int]:
+        """Mixed precision: bits of each layer's weight, 0 for float: by its own name, else the first pattern, else float.
+
+        Raises:
+            UnknownName: an entry fits none of `names`.
+        """
+        for pattern, _ in self.layers:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise UnknownName.of("layer", pattern, names)
+        exact = dict(self.layers)
+        return {
+            name: exact.get(name, next((bits for pattern, bits in self.layers if fnmatchcase(name, pattern)), 0))
+            for name in names
+        }
 
     @classmethod
     def parse(cls, code: str) -> Technique:

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from quantizers.adapter import Report, Request
+from quantizers.calibration import check_calibration
 from quantizers.errors import ConversionFailed, QuantScopeError, UnknownName
 from quantizers.schema import Backend, Options
 
@@ -44,7 +45,7 @@ class OnnxRuntimeAdapter:
         from quantizers.onnxruntime.convert import Job, convert
         from quantizers.onnxruntime.describe import by_layer, describe
         from quantizers.onnxruntime.model import OnnxModel, check
-        from quantizers.onnxruntime.prepare import check_calibration, prepare, save
+        from quantizers.onnxruntime.prepare import prepare, save
         from quantizers.onnxruntime.reader import read
 
         for name in request.keep_float:

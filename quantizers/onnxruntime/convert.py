@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import onnx
@@ -12,11 +11,11 @@ from onnx import ModelProto
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, quantize_static
 
 from quantizers.adapter import Batch, Report, Request
-from quantizers.errors import UnknownName, Unsupported
+from quantizers.errors import Unsupported
 from quantizers.onnxruntime.calibrate import Calibrator, measure_ranges
 from quantizers.onnxruntime.reader import REPLACED_GEMM, WeightedOp
 from quantizers.onnxruntime.weights import Rewriter
-from quantizers.schema import Mode, Scheme, Technique
+from quantizers.schema import Mode, Scheme
 
 _PRODUCTS = ["MatMul", "Gemm"]
 _GROUPS = (None, 16, 32, 64, 128, 256)
@@ -167,7 +166,7 @@ def _hybrid(job: Job) -> ModelProto:
 
 def _mixed(job: Job) -> ModelProto:
     """Weights of each layer in bits of its own, 16 of them float16; the activations of all but float layers in 8 bits."""
-    bits = mixed_bits(job.request.technique, list(job.float_ops))
+    bits = job.request.technique.bits_by_layer(list(job.float_ops))
     kept = [name for name in job.float_ops if not bits[name] or name in job.request.keep_float]
     if len(kept) == len(job.float_ops):
         return job.prepared
@@ -180,22 +179,6 @@ def _mixed(job: Job) -> ModelProto:
         else:
             rewriter.integers(name, bits[name], scheme=Scheme.AFFINE if bits[name] == 2 else Scheme.SYMMETRIC)
     return rewriter.finish()
-
-
-def mixed_bits(technique: Technique, names: Sequence[str]) -> dict[str, int]:
-    """Bits of each layer, 0 for float: by its own name, else by the first pattern that fits it, else float.
-
-    Raises:
-        UnknownName: an entry fits no layer.
-    """
-    for pattern, _ in technique.layers:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            raise UnknownName.of("layer", pattern, names)
-    exact = dict(technique.layers)
-    return {
-        name: exact[name] if name in exact else next((bits for key, bits in technique.layers if fnmatchcase(name, key)), 0)
-        for name in names
-    }
 
 
 def _types(name: str) -> tuple[QuantType, QuantType]:

@@ -1,4 +1,4 @@
-"""What comes before quantizing: the runtime's own preprocessing, and a look at the calibration samples.
+"""What comes before quantizing: the runtime's own preprocessing.
 
 Preprocessing folds batch norms into convolutions and infers shapes. Its symbolic shape inference is left out: it fails on many
 real models, and the plain one is enough for what is quantized here.
@@ -15,8 +15,7 @@ import onnx
 from onnx import ModelProto
 from onnxruntime.quantization import quant_pre_process
 
-from quantizers.adapter import Batch
-from quantizers.errors import BadData, ConversionFailed
+from quantizers.errors import ConversionFailed
 from quantizers.onnxruntime.reader import read
 from quantizers.onnxruntime.session import OnnxSession
 
@@ -38,24 +37,6 @@ def prepare(model: ModelProto, path: Path) -> ModelProto:
         if not all(np.isfinite(values).all() for values in constants):
             raise ConversionFailed(f"The weights of {op.name} hold NaN or infinity.", "Train the model again.")
     return prepared
-
-
-def check_calibration(samples: Batch | None, expected: tuple[int, ...]) -> Batch:
-    """The samples, which are fit to calibrate a model that takes `expected` (H, W, C).
-
-    Raises:
-        BadData: there are none, their shape is another, one holds NaN or infinity, or all values are equal.
-    """
-    if samples is None or len(samples) == 0:
-        raise BadData("Calibration needs samples, and there are none.", "Give at least one; 100 to 500 is usual.")
-    if samples.shape[1:] != expected:
-        raise BadData(f"Calibration samples have the shape {samples.shape[1:]}; the model takes {expected}.")
-    unusable = sum(not np.isfinite(sample).all() for sample in samples)
-    if unusable:
-        raise BadData(f"{unusable} of {len(samples)} calibration samples hold NaN or infinity.", "Clean the data.")
-    if samples.min() == samples.max():
-        raise BadData(f"Every value of the calibration samples is {samples.min():g}: there is no range to measure.")
-    return samples
 
 
 def save(model: ModelProto, path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
 
 from quantizers.errors import UnknownName
 from quantizers.schema import Mode, Technique
@@ -25,22 +24,9 @@ def weight_kinds(technique: Technique, names: Sequence[str], keep_float: Sequenc
         if name not in names:
             raise UnknownName.of("layer", name, names)
     if technique.mode is Mode.MIXED:
-        kinds = _mixed(technique, names)
+        kinds = {name: _BY_BITS.get(bits) for name, bits in technique.bits_by_layer(names).items()}
     elif technique.mode in (Mode.BINARY, Mode.TERNARY):
         kinds = dict.fromkeys(names, technique.mode.value)
     else:
         kinds = dict.fromkeys(names, technique.weight)
     return {name: None if name in keep_float else kind for name, kind in kinds.items()}
-
-
-def _mixed(technique: Technique, names: Sequence[str]) -> dict[str, str | None]:
-    """A layer's own name counts before patterns, an earlier pattern before a later one; a layer that none fits stays float."""
-    for pattern, _ in technique.layers:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            raise UnknownName.of("layer", pattern, names)
-    exact = dict(technique.layers)
-    bits = {
-        name: exact[name] if name in exact else next((b for key, b in technique.layers if fnmatchcase(name, key)), 0)
-        for name in names
-    }
-    return {name: _BY_BITS.get(width) for name, width in bits.items()}

@@ -18,8 +18,9 @@ from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
-from quantizers.adapter import Batch, Report, Request
-from quantizers.errors import BadData, ConversionFailed, NothingQuantized, QuantScopeError, Unsupported
+from quantizers.adapter import Report, Request
+from quantizers.calibration import check_calibration
+from quantizers.errors import ConversionFailed, NothingQuantized, QuantScopeError, Unsupported
 from quantizers.pytorch.annotate import LayerQuantizer
 from quantizers.pytorch.describe import Weights, describe
 from quantizers.pytorch.graph import array, layer_name, layers
@@ -42,7 +43,8 @@ _TRACES = ("stack_trace", "from_node", "torch_fn")
 def quantize(model: FloatModel, request: Request, report: Report) -> TorchModel:
     """Converts `model` and leaves the artefact in `request.workdir`; see `Adapter.quantize`."""
     shape = model.info.input_shape
-    calibration = _calibration(request, shape)
+    samples = check_calibration(request.calibration, shape) if request.technique.needs_calibration else None
+    calibration = None if samples is None else to_tensor(samples)
     sample = to_tensor(np.zeros((2, *shape), np.float32))
     path = request.workdir / ARTEFACT
     with _refusals():
@@ -153,24 +155,6 @@ def _weights(program: GraphModule) -> Weights:
         if isinstance(weight, torch.fx.Node) and weight.op == "get_attr":
             found[layer_name(layer)] = array(program, weight)
     return found
-
-
-def _calibration(request: Request, shape: tuple[int, ...]) -> torch.Tensor | None:
-    """The calibration samples of a technique that needs them; None for the others.
-
-    Raises:
-        BadData: they are missing, empty, not finite, or of another shape than the model's input.
-    """
-    if not request.technique.needs_calibration:
-        return None
-    samples: Batch | None = request.calibration
-    if samples is None or len(samples) == 0:
-        raise BadData("There are no calibration samples.", "Give at least one; 100 to 500 are usual.")
-    if samples.shape[1:] != tuple(shape):
-        raise BadData(f"Calibration samples have shape {samples.shape[1:]}; the model takes {tuple(shape)}.")
-    if not np.isfinite(samples).all():
-        raise BadData("The calibration samples hold NaN or infinity.", "Look at the preprocessing, or leave those samples out.")
-    return to_tensor(samples)
 
 
 def _check_quantized(request: Request, reasons: dict[str, str | None]) -> None:

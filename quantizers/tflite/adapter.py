@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantizers.adapter import Batch, Report, Request
+from quantizers.calibration import check_calibration
 from quantizers.capabilities import require, require_keep_float
 from quantizers.schema import Backend, Mode, Options, Technique
 
@@ -54,7 +55,7 @@ class TFLiteAdapter:
         report(0.0, "Building the Keras model")
         network = model.keras_model()
         kernels = convert.kernels(network)
-        samples = convert.check_calibration(request.calibration, network) if technique.needs_calibration else None
+        samples = check_calibration(request.calibration, network.input_shape[1:]) if technique.needs_calibration else None
         report(0.1, "Converting to float32, the reference")
         float_file = convert.convert(network, Technique(Mode.FLOAT32), {}, None, report)
         report(0.4, f"Converting to {technique.code}")

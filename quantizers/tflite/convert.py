@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantizers.adapter import Batch, Report
-from quantizers.errors import BadData, ConversionFailed
+from quantizers.errors import ConversionFailed
 from quantizers.schema import Mode, Options, Technique
 
 if TYPE_CHECKING:
@@ -76,29 +76,6 @@ def _representative(samples: Batch, report: Report) -> Iterator[list[Batch]]:
     for index in range(len(samples)):
         report(0.4 + 0.4 * index / len(samples), f"Calibrating: sample {index + 1} of {len(samples)}")
         yield [samples[index : index + 1]]
-
-
-def check_calibration(samples: Batch | None, network: keras.Model) -> Batch:
-    """The samples as contiguous float32.
-
-    Raises:
-        BadData: there are none, their shape is not what the model takes, one holds NaN or infinity, or all values are equal.
-    """
-    if samples is None or len(samples) == 0:
-        raise BadData(
-            "Static quantization needs calibration samples, and there are none.", "Give at least one; 100 to 500 is usual."
-        )
-    expected = tuple(network.input_shape[1:])
-    if samples.shape[1:] != expected:
-        raise BadData(f"Calibration samples have the shape {samples.shape[1:]}; the model takes {expected}.")
-    unusable = int(np.sum(~np.isfinite(samples.reshape(len(samples), -1)).all(axis=1)))
-    if unusable:
-        raise BadData(
-            f"{unusable} of {len(samples)} calibration samples hold NaN or infinity.", "Clean the data and run again."
-        )
-    if samples.min() == samples.max():
-        raise BadData(f"Every value of the calibration samples is {samples.min():g}: there is no range to measure.")
-    return np.ascontiguousarray(samples, np.float32)
 
 
 def kernels(network: keras.Model) -> Mapping[str, NDArray[np.float32]]:

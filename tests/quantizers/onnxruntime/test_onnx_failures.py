@@ -12,7 +12,6 @@ from models.architecture import INPUT, Architecture, Conv2d, Dense, Flatten, Glo
 from models.float_model import FloatModel
 from quantizers.errors import BadData, ConversionFailed, NothingQuantized, UnknownName, Unsupported
 from quantizers.onnxruntime.adapter import OnnxRuntimeAdapter
-from quantizers.onnxruntime.convert import mixed_bits
 from quantizers.schema import Technique
 
 pytestmark = pytest.mark.adapter
@@ -99,7 +98,7 @@ def test_layers_that_do_not_exist_are_refused_with_the_nearest_name(request_for)
 def test_mixed_precision_prefers_a_name_to_a_pattern_and_leaves_the_rest_float():
     names = ["stem", "block1_conv1", "block1_conv2", "dense"]
     technique = Technique.parse('mixed:{"block*":4,"*_conv2":2,"block1_conv1":8,"dense":"float"}')
-    assert mixed_bits(technique, names) == {"stem": 0, "block1_conv1": 8, "block1_conv2": 4, "dense": 0}
+    assert technique.bits_by_layer(names) == {"stem": 0, "block1_conv1": 8, "block1_conv2": 4, "dense": 0}
 
 
 @pytest.mark.parametrize("name", ["conv1.weight", "dense.bias"])

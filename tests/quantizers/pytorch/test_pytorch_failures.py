@@ -37,8 +37,8 @@ def own(module: nn.Module) -> SimpleNamespace:
 @pytest.mark.parametrize(
     ("calibration", "words"),
     [
-        (None, "no calibration samples"),
-        (SAMPLES[:0], "no calibration samples"),
+        (None, "there are none"),
+        (SAMPLES[:0], "there are none"),
         (np.full_like(SAMPLES, np.nan), "NaN"),
         (np.where(np.arange(4).reshape(4, 1, 1, 1) == 2, np.inf, SAMPLES).astype(np.float32), "infinity"),
         (SAMPLES[:, :14], r"shape \(14, 28, 1\)"),
