@@ -16,6 +16,7 @@ from quantizers.schema import Floats, Granularity, Integers, QuantParams, Scheme
 
 IDEAL_RMSE_PER_STEP = 1 / np.sqrt(12)
 """RMSE ÷ scale of an ideal uniform rounder."""
+TERNARY_THRESHOLD = 0.7
 
 
 def integer_range(bits: int, *, signed: bool = True, narrow: bool = False) -> tuple[int, int]:
@@ -89,11 +90,37 @@ def min_max_params(
     )
 
 
+def binary(x: Floats, axis: int = 0) -> tuple[Integers, QuantParams]:
+    """Codes −1 and 1 with α the mean |x| of each channel: XNOR-Net (Rastegari et al. 2016, arXiv:1603.05279)."""
+    rows = _channels(x, axis)
+    return np.where(x < 0, -1, 1), _levels(np.abs(rows).mean(axis=1), "int1", axis)
+
+
+def ternary(x: Floats, axis: int = 0) -> tuple[Integers, QuantParams]:
+    """Codes −1, 0, 1: 0 up to 0.7 × mean |x| of the channel, α the mean |x| of the rest (Li & Liu 2016, arXiv:1605.04711)."""
+    size = np.abs(_channels(x, axis))
+    kept = size > TERNARY_THRESHOLD * size.mean(axis=1, keepdims=True)
+    params = _levels((size * kept).sum(axis=1) / np.maximum(kept.sum(axis=1), 1), "int2", axis)
+    spread = np.moveaxis(kept.reshape(np.moveaxis(x, axis, 0).shape), 0, axis)
+    return (np.sign(x) * spread).astype(np.int64), params
+
+
+def _levels(alpha: Floats, dtype: str, axis: int) -> QuantParams:
+    # As float32, as every backend stores a scale; a channel of zeros gets the smallest there is.
+    scale = np.maximum(alpha.astype(np.float32), np.finfo(np.float32).tiny).astype(np.float64)
+    return QuantParams(scale, np.zeros(1, np.int64), -1, 1, dtype, axis=axis)
+
+
+def _channels(x: Floats, axis: int) -> NDArray[np.float64]:
+    """[channels, values of one channel]."""
+    return np.moveaxis(x.astype(np.float64), axis, 0).reshape(x.shape[axis], -1)
+
+
 def _ranges(x: Floats, granularity: Granularity, axis: int, group_size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Lowest and highest value of each tensor, channel or group, widened to hold zero."""
     values = x.astype(np.float64)
     if granularity is Granularity.PER_CHANNEL:
-        rows = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
+        rows = _channels(values, axis)
     elif granularity is Granularity.PER_GROUP:
         padding = -values.shape[-1] % group_size
         rows = np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, padding)]).reshape(-1, group_size)

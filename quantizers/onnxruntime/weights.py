@@ -6,20 +6,20 @@ is quantized in groups becomes a MatMulNBits; float16 is a constant behind a Cas
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, version_converter
 
-from quantizers.numerics import min_max_params, quantize
+from quantizers.numerics import binary, min_max_params, quantize, ternary
 from quantizers.onnxruntime.graph import Graph, prune
 from quantizers.onnxruntime.reader import Tensor, WeightedOp
-from quantizers.schema import Floats, Granularity, Integers, QuantParams, Scheme
+from quantizers.schema import Granularity, Integers, QuantParams, Scheme
 
 _TWO_BIT_OPSET, _TWO_BIT_IR = 25, 13
 """The first versions of ONNX that know 2-bit integers."""
-_TERNARY_THRESHOLD = 0.7
 
 
 class Rewriter:
@@ -51,20 +51,12 @@ class Rewriter:
             self._block_product(layer, quantize(rows, params), params)
 
     def binary(self, layer: str) -> None:
-        """α·sign(w) with α the mean |w| of each channel: XNOR-Net (Rastegari et al. 2016, arXiv:1603.05279)."""
-        weight = _weight(self._float[layer])
-        alpha = np.abs(weight).mean(axis=_within(weight))
-        self._levels(layer, np.where(weight < 0, -1, 1), alpha)
+        """See `numerics.binary`."""
+        self._two_bit(layer, *binary(_weight(self._float[layer])))
 
     def ternary(self, layer: str) -> None:
-        """α·{−1, 0, 1}, zero under 0.7 × mean |w| of the channel, α the mean of the rest: Li et al. 2016, arXiv:1605.04711."""
-        weight = _weight(self._float[layer])
-        within = _within(weight)
-        size = np.abs(weight)
-        codes = np.sign(weight) * (size > _TERNARY_THRESHOLD * size.mean(axis=within, keepdims=True))
-        kept = np.abs(codes)
-        alpha = (size * kept).sum(axis=within) / np.maximum(kept.sum(axis=within), 1)
-        self._levels(layer, codes.astype(np.int64), alpha)
+        """See `numerics.ternary`."""
+        self._two_bit(layer, *ternary(_weight(self._float[layer])))
 
     def half(self, layer: str) -> None:
         """Float16, cast to float32 when the model is loaded."""
@@ -100,10 +92,9 @@ class Rewriter:
         raised.ir_version = _TWO_BIT_IR
         return raised
 
-    def _levels(self, layer: str, codes: Integers, alpha: Floats) -> None:
-        scale = np.where(alpha > 0, alpha, 1.0)
-        params = QuantParams(scale, np.zeros(1, np.int64), -1, 1, "int2", axis=0)
-        self._dequantized(layer, codes.reshape(len(codes), -1), params)
+    def _two_bit(self, layer: str, codes: Integers, params: QuantParams) -> None:
+        """ONNX has no 1-bit type: signs take two bits as well."""
+        self._dequantized(layer, codes.reshape(len(codes), -1), replace(params, dtype="int2"))
 
     def _dequantized(self, layer: str, rows: Integers, params: QuantParams) -> None:
         """Codes [out, weights of one output] behind a DequantizeLinear.
@@ -179,11 +170,6 @@ def _values(tensor: Tensor) -> NDArray[np.float32]:
 def _weight(op: WeightedOp) -> NDArray[np.float32]:
     """The float weights with output channels first."""
     return _values(op.weight)
-
-
-def _within(weight: NDArray[np.float32]) -> tuple[int, ...]:
-    """The axes of one output channel."""
-    return tuple(range(1, weight.ndim))
 
 
 def _pack(codes: Integers, bits: int) -> NDArray[np.uint8]:

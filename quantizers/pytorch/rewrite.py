@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.fx import GraphModule, Node
 
+from quantizers import numerics
 from quantizers.pytorch import packing, weights
 from quantizers.pytorch.choice import BINARY, HALF, TERNARY, Kinds
 from quantizers.pytorch.describe import Weights
@@ -21,8 +22,8 @@ _WIDTHS = {"int1": 1, "int2": 2, "int4": 4, "int8": 8}
 def rewrite(program: GraphModule, kinds: Kinds, references: Weights, *, group_size: int | None, search: bool) -> GraphModule:
     """Changes `program` in place: every layer of `kinds` whose weight PT2E has left in float gets the type it should have."""
     recipes: Mapping[str, Callable[[Floats], weights.Rounded]] = {
-        BINARY: weights.binary,
-        TERNARY: weights.ternary,
+        BINARY: numerics.binary,
+        TERNARY: numerics.ternary,
         **{f"i{bits}": partial(weights.integers, bits=bits, group_size=group_size, search=search) for bits in (2, 4, 8)},
     }
     for layer in layers(program.graph):

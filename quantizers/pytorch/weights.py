@@ -1,4 +1,4 @@
-"""Rounds float weights to grids that PT2E's observers do not know: few bits, groups, binary and ternary.
+"""Rounds float weights to grids that PT2E's observers do not know: few bits and groups.
 
 All of it is NumPy on weights with output channels first. Scales are rounded to float32 before the codes are chosen, because
 that is how they are stored.
@@ -13,7 +13,6 @@ import numpy as np
 from quantizers.numerics import dequantize, min_max_params, quantize
 from quantizers.schema import Floats, Granularity, Integers, QuantParams, Scheme
 
-TERNARY_THRESHOLD = 0.7
 _SHRINKING = np.linspace(1.0, 0.3, 36)
 """Shares of the min-max range that a search for the least squared error tries."""
 
@@ -39,27 +38,6 @@ def integers(weight: Floats, bits: int, *, group_size: int | None = None, search
     if size < rows.shape[1]:
         return codes, params
     return codes.reshape(weight.shape), replace(params, axis=0, group_size=None)
-
-
-def binary(weight: Floats) -> Rounded:
-    """α·sign(w) with α the mean |w| of each channel: XNOR-Net (Rastegari et al. 2016, arXiv:1603.05279)."""
-    rows = weight.reshape(len(weight), -1)
-    codes = np.where(rows < 0, -1, 1)
-    return codes.reshape(weight.shape), _levels(np.abs(rows).mean(axis=1), "int1")
-
-
-def ternary(weight: Floats) -> Rounded:
-    """α·{−1, 0, 1}, zero up to 0.7 × mean |w| of the channel, α the mean |w| of the rest: Li & Liu 2016, arXiv:1605.04711."""
-    rows = weight.reshape(len(weight), -1)
-    size = np.abs(rows)
-    kept = size > TERNARY_THRESHOLD * size.mean(axis=1, keepdims=True)
-    alpha = (size * kept).sum(axis=1) / np.maximum(kept.sum(axis=1), 1)
-    return (np.sign(rows) * kept).astype(np.int64).reshape(weight.shape), _levels(alpha, "int2")
-
-
-def _levels(alpha: Floats, dtype: str) -> QuantParams:
-    scale = np.where(alpha > 0, alpha, 1.0)
-    return _stored(QuantParams(scale, np.zeros(1, np.int64), -1, 1, dtype, axis=0))
 
 
 def _stored(params: QuantParams) -> QuantParams:

@@ -1,8 +1,4 @@
-"""Binary and ternary weights, imitated: TFLite has no kernel for them, so their values are written into a float .tflite.
-
-Binary is α·sign(w) with α = mean|w| of each output channel, which is the best α (Rastegari et al. 2016, arXiv:1603.05279).
-Ternary is 0 below Δ = 0.7·mean|w| and ±α above, with α the mean of what is above (Li & Liu 2016, arXiv:1605.04711).
-"""
+"""Binary and ternary weights, imitated: TFLite has no kernel for them, so their values are written into a float .tflite."""
 
 from __future__ import annotations
 
@@ -13,11 +9,11 @@ import numpy as np
 from ai_edge_litert.tools import flatbuffer_utils
 from numpy.typing import NDArray
 
+from quantizers.numerics import binary, dequantize, ternary
 from quantizers.schema import Mode, QuantParams, Technique
 from quantizers.tflite.reader import Tensor, WeightedOp, read
 
 WHY = "TFLite has no kernels for binary or ternary weights: their values are stored as float32 and computed with in float32."
-_TERNARY_THRESHOLD = 0.7
 
 
 def covers(technique: Technique) -> bool:
@@ -36,14 +32,9 @@ def quantize(float_file: bytes, technique: Technique, kept: Collection[str]) -> 
 
 
 def _rounded(op: WeightedOp, technique: Technique) -> NDArray[np.float32]:
-    weight, others = _channels(op)
-    magnitude, sign = np.abs(weight), np.where(weight < 0, -1.0, 1.0)
-    threshold = 0.0 if technique.mode is Mode.BINARY else _TERNARY_THRESHOLD * magnitude.mean(axis=others, keepdims=True)
-    above = magnitude >= threshold
-    # A channel of zeros is all above its threshold of zero, so that something is always counted.
-    level = (magnitude * above).sum(axis=others, keepdims=True) / above.sum(axis=others, keepdims=True)
-    rounded: NDArray[np.float32] = (sign * level * above).astype(np.float32)
-    return rounded
+    weight, _ = _channels(op)
+    round_to = binary if technique.mode is Mode.BINARY else ternary
+    return dequantize(*round_to(weight, op.channel_axis)).astype(np.float32)
 
 
 def grid(op: WeightedOp, technique: Technique) -> tuple[NDArray[np.int8], QuantParams]:

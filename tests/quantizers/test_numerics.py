@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 
 from quantizers.numerics import (
     IDEAL_RMSE_PER_STEP,
+    binary,
     dequantize,
     integer_range,
     min_max_params,
     quantization_error,
     quantize,
     tensor_error,
+    ternary,
 )
 from quantizers.schema import Granularity, QuantParams, Scheme
 
@@ -244,3 +246,29 @@ def test_a_narrowed_range_clips_what_lies_outside(x: Tensor, factor: float) -> N
     share = quantization_error(x, codes, params).clipping_share
     total = float(squared.sum())
     assert share == pytest.approx(float(squared[outside].sum()) / total if total else 0.0)
+
+
+def test_binary_and_ternary_by_hand_along_the_last_axis() -> None:
+    x = np.array([[1.0, -0.1], [-3.0, 0.1], [2.0, 4.0]])
+    codes, params = binary(x, axis=1)
+    assert codes.tolist() == [[1, -1], [-1, 1], [1, 1]]
+    assert params.scale.tolist() == pytest.approx([2.0, 1.4])
+    codes, params = ternary(x, axis=1)  # thresholds 1.4 and 0.98
+    assert codes.tolist() == [[0, 0], [-1, 0], [1, 1]]
+    assert params.scale.tolist() == pytest.approx([2.5, 4.0])
+    assert (params.axis, params.dtype) == (1, "int2")
+
+
+@unhurried
+@given(tensors)
+def test_no_other_scale_makes_signs_closer(x: Tensor) -> None:
+    codes, params = binary(x)
+    least = ((x - dequantize(codes, params)) ** 2).sum()
+    for factor in (0.9, 1.1):
+        other = QuantParams(params.scale * factor, params.zero_point, -1, 1, "int1", axis=0)
+        assert ((x - dequantize(codes, other)) ** 2).sum() >= least * (1 - 1e-6) - 1e-30
+
+
+def test_a_channel_of_zeros_stays_zero() -> None:
+    for rounded in (binary(np.zeros((2, 3))), ternary(np.zeros((2, 3)))):
+        assert np.abs(dequantize(*rounded)).max() < 1e-30

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quantizers import numerics
 from quantizers.numerics import dequantize, tensor_error
 from quantizers.pytorch import packing, weights
 from quantizers.schema import Granularity, Scheme, Technique
@@ -24,8 +25,8 @@ RECIPES = {
     "i4 in groups": lambda w: weights.integers(w, 4, group_size=4, search=True),
     "i2": lambda w: weights.integers(w, 2, search=True),
     "i2 in groups": lambda w: weights.integers(w, 2, group_size=3),
-    "binary": weights.binary,
-    "ternary": weights.ternary,
+    "binary": numerics.binary,
+    "ternary": numerics.ternary,
 }
 
 
@@ -64,10 +65,10 @@ def test_the_operation_gives_scale_times_code_minus_zero_point(shape, recipe, se
 
 def test_binary_and_ternary_are_those_of_their_papers() -> None:
     weight = np.array([[1.0, -3.0, 0.5, -0.5], [0.0, 0.0, 0.0, 0.0]], np.float32)
-    codes, params = weights.binary(weight)
+    codes, params = numerics.binary(weight)
     np.testing.assert_array_equal(codes, [[1, -1, 1, -1], [1, 1, 1, 1]])
     assert (params.scale[0], params.dtype) == (1.25, "int1")
-    codes, params = weights.ternary(weight)  # threshold 0.7 · 1.25 = 0.875
+    codes, params = numerics.ternary(weight)  # threshold 0.7 · 1.25 = 0.875
     np.testing.assert_array_equal(codes, [[1, -1, 0, 0], [0, 0, 0, 0]])
     assert (params.scale[0], params.dtype) == (2.0, "int2")
 
