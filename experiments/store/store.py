@@ -22,6 +22,8 @@ from quantizers.schema import Status
 RunDocument = dict[str, Any]
 """A RUN as the command line prints it: JSON-ready, absent = None beside NAME_why_not."""
 
+SECTIONS = ("execution", "layers_total", "layers_quantized", "size", "quality", "latency", "memory", "provenance")
+"""What only a finished trial has; before that each is None, with the reason beside it."""
 _LISTED = [column for column in runs.c if column.name not in ("cancel", "digest")]
 
 
@@ -209,12 +211,14 @@ class Store:
 
     def _document(self, row: RowMapping) -> RunDocument:
         spec = row["spec"]
-        head = {"schema": 1, "run_id": row["id"], "experiment_id": row["experiment_id"], "status": row["status"]}
+        head: RunDocument = {"schema": 1, "run_id": row["id"], "experiment_id": row["experiment_id"], "status": row["status"]}
         head |= {name: row[name] for name in ("model", "backend", "technique", "stage", "progress", "error")}
         head |= {name: row[name] for name in ("created", "started", "finished")}
         head |= {"options": spec["options"], "keep_float": spec["keep_float"], "measurement": spec["measurement"]}
         head["artefact"] = self._artefact(row["files"])
-        return head | (row["result"] or {})
+        if row["result"] is not None:
+            return head | dict(row["result"])
+        return head | dict.fromkeys(SECTIONS) | {f"{name}_why_not": f"the run is {row['status']}" for name in SECTIONS}
 
     def _artefact(self, files: Mapping[str, str] | None) -> dict[str, str] | None:
         if not files:

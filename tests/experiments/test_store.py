@@ -93,6 +93,7 @@ def test_impossible_techniques_are_kept_with_their_reason(store: Store, two_tria
     experiment_id = store.submit(Plan(two_trials.trials, (Impossible(Backend.TFLITE, "bfloat16", reason),)))
     last = store.runs(experiment_id=experiment_id)[-1]
     assert (last["technique"], last["status"]) == ("bfloat16", "unavailable")
+    assert (last["latency"], last["latency_why_not"]) == (None, "the run is unavailable")
     assert last["error"]["message"] == "It has no kernels."
 
 
