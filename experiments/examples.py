@@ -96,8 +96,10 @@ def _row(run: RunDocument) -> str:
         f"{quality['top1']:.2%} [{quality['top1_ci95'][0]:.2%}, {quality['top1_ci95'][1]:.2%}]",
         "baseline" if run["technique"] == "float32" else drop,
     ]
-    if latency is None:
-        cells += [f"– ({run['latency_why_not']})"] * 2
+    if run["technique"] == "float32":
+        cells += [f"{latency['p50_ms']:.3g} ms", "baseline"]
+    elif latency is None:
+        cells += ["–", "– (simulated)"]
     else:
         low, high = latency["speedup_ci95"]
         cells += [f"{latency['p50_ms']:.3g} ms", f"{latency['speedup']:.2f}× [{low:.2f}, {high:.2f}]"]
