@@ -17,7 +17,7 @@ from experiments.store.store import RunDocument, Store
 from quantizers.capabilities import BACKEND_TITLES, BACKENDS, TECHNIQUE_TITLES, techniques
 from quantizers.schema import Backend, Status
 
-MODELS = ("fashion-cnn", "fashion-resnet", "mnist-cnn")
+MODELS = ("fashion-cnn", "fashion-resnet")
 TECHNIQUES = (
     "float32",
     "dynamic_wi8",
