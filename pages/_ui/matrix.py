@@ -8,11 +8,13 @@ import streamlit as st
 
 from quantizers.capabilities import BACKEND_TITLES, BACKENDS, CAPABILITIES, TECHNIQUE_TITLES, capability, require
 from quantizers.errors import InputError
-from quantizers.schema import Backend, Execution, Technique
+from quantizers.schema import Backend, Execution, Mode, Technique
 
 Pair = tuple[Backend, str]
 PARAMETER = "new_techniques"
-MATRIX_PIXELS = 820
+COLUMNS = 2.6, 1.2
+"""Widths of a technique's name and of each backend."""
+FEW_BITS = 4
 QUICK_LOOK = ("float32", "dynamic_wi8", "static_wi8_ai8")
 
 
@@ -32,8 +34,17 @@ def presets() -> Mapping[str, list[Pair]]:
     everywhere = {code for _, code in everything if all((backend, code) in everything for backend in BACKENDS)}
     named = {"Quick look": [pair for pair in everything if pair[1] in QUICK_LOOK]}
     named |= {f"All of {BACKEND_TITLES[b]}": [pair for pair in everything if pair[0] is b] for b in BACKENDS}
-    named |= {"Same technique everywhere": [pair for pair in everything if pair[1] in everywhere], "Clear": []}
+    named |= {
+        "Same technique everywhere": [pair for pair in everything if pair[1] in everywhere],
+        "4-bit and below": [pair for pair in everything if _few_bits(pair[1])],
+        "Clear": [],
+    }
     return named
+
+
+def _few_bits(code: str) -> bool:
+    technique = Technique.parse(code)
+    return technique.mode in (Mode.BINARY, Mode.TERNARY) or (technique.weight_bits or FEW_BITS + 1) <= FEW_BITS
 
 
 def read(text: str | None) -> tuple[list[Pair], list[str]]:
@@ -58,15 +69,15 @@ def matrix() -> list[Pair]:
             st.button(label, key=f"new_preset_{label}", on_click=_choose, args=(pairs,))
     if unknown:
         st.warning(f"The address names {', '.join(unknown)}, which cannot be run here. The rest was kept.")
-    with st.container(width=MATRIX_PIXELS, gap="xsmall"):
+    with st.container(gap="xsmall"):
         for code, title in TECHNIQUE_TITLES.items():
             _row(code, title, chosen)
     return chosen
 
 
 def _row(code: str, title: str, chosen: Sequence[Pair]) -> None:
-    label, *cells = st.columns([2.2, *[1.0] * len(BACKENDS)], vertical_alignment="center", gap="small")
-    label.markdown(f"{title}  \n:small[:gray[`{code}`]]")
+    label, *cells = st.columns([COLUMNS[0], *COLUMNS[1:] * len(BACKENDS)], vertical_alignment="center", gap="small")
+    label.markdown(f"{title} :small[:gray[`{code}`]]")
     for backend, cell in zip(BACKENDS, cells, strict=True):
         reason = why_not(backend, code)
         key = _key((backend, code))

@@ -13,16 +13,23 @@ from models import zoo
 from models.samples import Dataset, Split
 from pages._ui import format as fmt
 from pages._ui.matrix import Pair
-from quantizers.capabilities import BACKEND_TITLES, CAPABILITIES, Option
-from quantizers.schema import OptionValue
+from quantizers.capabilities import BACKEND_TITLES, CAPABILITIES, Option, capability
+from quantizers.schema import Backend, OptionValue, Technique
 
 MAX_SEED = 2**32 - 1
 OPTION_TITLES = {
+    "activations": "Activations' zero point",
+    "format": "File format",
     "io": "Input and output type",
     "lowered": "Fused for this CPU",
     "observer": "Calibration observer",
+    "op_types": "Layers quantized",
     "per_channel": "A scale per channel",
+    "scheme": "Weights' scheme",
+    "types": "Integer types",
 }
+DEFAULT = "default"
+"""What a control says while each technique keeps a default of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,13 @@ _LATENCY_HELP = (
 )
 
 
+def off_default(run: Mapping[str, Any]) -> dict[str, OptionValue]:
+    """The options of a stored run that are not its technique's defaults."""
+    cell = capability(Backend(run["backend"]), Technique.parse(run["technique"]))
+    defaults = {option.name: option.default for option in cell.options}
+    return {name: value for name, value in run["options"].items() if value != defaults.get(name)}
+
+
 def restore(measurement: Mapping[str, Any], options: Mapping[str, OptionValue], keep_float: Sequence[str]) -> None:
     """Writes into the address, while no widget here is drawn, what an experiment of the store was run with."""
     parameters = {
@@ -108,32 +122,32 @@ def _samples(described: Dataset | None) -> tuple[int | None, int | None]:
 
 def _technique_options(pairs: Sequence[Pair]) -> dict[str, OptionValue]:
     """A control for each option that a chosen technique has; returns those that are off their default."""
-    offered: dict[str, list[tuple[Pair, Option]]] = {}
+    offered: dict[str, dict[Pair, Option]] = {}
     for pair in pairs:
         for option in CAPABILITIES[pair].options:
-            offered.setdefault(option.name, []).append((pair, option))
+            offered.setdefault(option.name, {})[pair] = option
     if not offered:
         return {}
-    chosen: dict[str, OptionValue] = {}
     with st.grid("auto", min_column_width=180):
-        for name, uses in offered.items():
-            option = uses[0][1]
-            value = _technique_option(option, [pair for pair, _ in uses])
-            if value != option.default:
-                chosen[name] = value
-    return chosen
+        values = {name: _technique_option(name, uses) for name, uses in offered.items()}
+    return {name: value for name, value in values.items() if value is not None}
 
 
-def _technique_option(option: Option, pairs: Sequence[Pair]) -> OptionValue:
-    where = ", ".join(f"{BACKEND_TITLES[backend]} {fmt.technique_name(code)}" for backend, code in pairs)
-    return st.selectbox(
-        OPTION_TITLES.get(option.name, option.name.replace("_", " ").capitalize()),
-        option.choices,
-        format_func=lambda value: str(value).lower(),
-        key=f"new_option_{option.name}",
+def _technique_option(name: str, uses: Mapping[Pair, Option]) -> OptionValue | None:
+    """The control of one option; returns its value, or None while every technique keeps its default."""
+    first, *others = dict.fromkeys(option.default for option in uses.values())
+    default = DEFAULT if others else first
+    choices = [default, *(choice for option in uses.values() for choice in option.choices)]
+    where = ", ".join(f"{BACKEND_TITLES[backend]} {fmt.technique_name(code)}" for backend, code in uses)
+    value = st.selectbox(
+        OPTION_TITLES.get(name, name.replace("_", " ").capitalize()),
+        list(dict.fromkeys(choices)),
+        format_func=lambda choice: str(choice).lower(),
+        key=f"new_option_{name}",
         bind="query-params",
-        help=f"{option.help}. Applies to {where}.",
+        help=f"{next(iter(uses.values())).help}. Applies to {where}.",
     )
+    return None if value == default else value
 
 
 def _keep_float(model: str, pairs: Sequence[Pair]) -> tuple[str, ...]:

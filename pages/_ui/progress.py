@@ -18,7 +18,7 @@ from pages._ui import format as fmt
 from pages._ui.durations import Durations
 from pages._ui.errors import show_error
 from pages._ui.matrix import possible, write
-from pages._ui.options import restore
+from pages._ui.options import off_default, restore
 from pages._ui.outcome import conditions_words, error_words, result_words
 from quantizers.errors import UnknownName
 from quantizers.schema import Backend, Status
@@ -135,7 +135,7 @@ def _again(runs: Sequence[RunDocument]) -> None:
     asked = {(Backend(run["backend"]), run["technique"]) for run in runs}
     pairs = [pair for pair in possible() if pair in asked]
     st.query_params.update(new_model=runs[0]["model"], new_data=runs[0]["measurement"]["data"], new_techniques=write(pairs))
-    options = {name: value for run in runs for name, value in run["options"].items()}
+    options = {name: value for run in runs for name, value in off_default(run).items()}
     restore(runs[0]["measurement"], options, runs[0]["keep_float"])
 
 

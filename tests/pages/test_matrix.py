@@ -30,6 +30,12 @@ def test_presets_hold_only_what_is_possible() -> None:
     assert len(same) % len(backends) == 0
 
 
+def test_few_bits_are_few() -> None:
+    codes = {code for _, code in presets()["4-bit and below"]}
+    assert {"weight_only_wi4", "binary", "ternary"} <= codes
+    assert not codes & {"float32", "float16", "weight_only_wi8", "static_wi8_ai16"}
+
+
 def test_an_impossible_cell_has_its_reason() -> None:
     assert "bfloat16 kernels" in (why_not(Backend.TFLITE, "bfloat16") or "")
     assert "not offered" in (why_not(Backend.PYTORCH, "weight_only_wi8_g32") or "")

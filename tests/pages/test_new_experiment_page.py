@@ -172,6 +172,21 @@ def test_change_and_run_again_fills_the_form_in(store: Store) -> None:
     assert "new_experiment" not in test.query_params
 
 
+def test_techniques_with_different_defaults_keep_their_own(store: Store) -> None:
+    test = open_page("new_experiment", new_techniques="onnxruntime:weight_only_wi4,onnxruntime:weight_only_wi2")
+    control = test.selectbox(key="new_option_scheme")
+    assert control.value == "default"
+    test.button(key="new_run").click().run()
+    assert {run["options"]["scheme"] for run in store.runs()} == {"symmetric", "affine"}
+
+
+def test_a_value_that_one_technique_lacks_is_refused(store: Store) -> None:
+    pairs = "onnxruntime:static_wi8_ai8,onnxruntime:dynamic_wi8"
+    test = open_page("new_experiment", new_techniques=pairs, new_option_types="s8s8")
+    assert test.warning[0].title == "There is no value of types called “s8s8”."
+    assert store.runs() == []
+
+
 def test_cancel_all_ends_what_is_queued(store: Store) -> None:
     experiment_id, _ = submit(store)
     test = open_page("new_experiment", new_experiment=experiment_id)
