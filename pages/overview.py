@@ -17,6 +17,7 @@ from pages._ui.comparison import against_float
 from pages._ui.errors import show_empty
 from pages._ui.metrics import METRICS
 from pages._ui.theme import glyph, palette
+from quantizers.schema import Backend
 
 Run = Mapping[str, Any]
 MOST = 8
@@ -49,7 +50,9 @@ def finding(runs: Sequence[Run], title: str) -> str:
 
 def sentence(runs: Sequence[Run], title: str) -> str:
     """What one sees on this page."""
-    backends = " and ".join(fmt.backend_name(backend) for backend in dict.fromkeys(run["backend"] for run in runs))
+    present = {run["backend"] for run in runs}
+    *others, last = (fmt.backend_name(backend) for backend in Backend if backend in present)
+    backends = f"{', '.join(others)} and {last}" if others else last
     quantized = sum(run["technique"] != "float32" for run in runs)
     n = (runs[0].get("quality") or {}).get("n")
     return (

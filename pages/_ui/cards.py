@@ -47,56 +47,54 @@ def card(run: Run) -> None:
             f"**{fmt.backend_name(run['backend'])}** :gray[{glyph(run['technique'])} {fmt.technique_name(run['technique'])}]",
             help="The best here: of the techniques that lose at most 1 point, the largest product of size ratio and speed-up.",
         )
-        size, speed, accuracy = st.columns(3)
-        with size:
-            _size(run, relative)
-        with speed:
-            _speed(run, relative)
-        with accuracy:
-            _accuracy(run, relative)
+        _size(run, relative)
+        _speed(run, relative)
+        _accuracy(run, relative)
 
 
 def _size(run: Run, relative: Relative) -> None:
     figures = _from_to(fmt.size, run["size"]["float_bytes"], run["size"]["bytes"])
     ratio = relative.ratio or 1.0
     if fmt.EVEN[0] < ratio < fmt.EVEN[1]:
-        _metric("Same size", fmt.times(ratio), fmt.Verdict(figures, fmt.Tone.NEUTRAL))
+        _figure(fmt.times(ratio), "same size", fmt.Verdict(figures, fmt.Tone.NEUTRAL))
     elif ratio > 1:
-        _metric("Smaller", fmt.times(ratio), fmt.Verdict(figures, fmt.Tone.BETTER))
+        _figure(fmt.times(ratio), "smaller", fmt.Verdict(figures, fmt.Tone.BETTER))
     else:
-        _metric("Larger", fmt.times(1 / ratio), fmt.Verdict(figures, fmt.Tone.WORSE))
+        _figure(fmt.times(1 / ratio), "larger", fmt.Verdict(figures, fmt.Tone.WORSE))
 
 
 def _speed(run: Run, relative: Relative) -> None:
     verdict = relative.speed
     if verdict is None or relative.speedup is None:
-        _metric("Speed", fmt.MISSING, fmt.Verdict("not measured", fmt.Tone.NEUTRAL), fmt.why_missing(run, "latency"))
+        _figure(fmt.MISSING, "speed", fmt.Verdict("not measured", fmt.Tone.NEUTRAL), fmt.why_missing(run, "latency"))
         return
     latency = run["latency"]
     figures = _from_to(fmt.milliseconds, latency["float_p50_ms"], latency["p50_ms"])
     meaning = f"{figures}; 95 % interval of the speed-up {fmt.interval(relative.speedup_bounds, fmt.number)}"
     if verdict is fmt.SAME_SPEED:
-        _metric("Speed", fmt.times(relative.speedup), verdict, meaning)
+        _figure(fmt.times(relative.speedup), "speed", verdict, meaning)
     else:
         ratio = relative.speedup if verdict is fmt.FASTER else 1 / relative.speedup
-        _metric(verdict.words.capitalize(), fmt.times(ratio), fmt.Verdict(figures, verdict.tone), meaning)
+        _figure(fmt.times(ratio), verdict.words, fmt.Verdict(figures, verdict.tone), meaning)
 
 
 def _accuracy(run: Run, relative: Relative) -> None:
     verdict, quality = relative.accuracy, run.get("quality") or {}
     if verdict is None:
-        _metric("Same answer as float", fmt.percent(quality.get("agreement")), fmt.Verdict("no labels", fmt.Tone.NEUTRAL))
+        _figure(fmt.percent(quality.get("agreement")), "same answer as float", fmt.Verdict("no labels", fmt.Tone.NEUTRAL))
         return
-    bounds = fmt.Verdict(fmt.interval(relative.change_bounds, fmt.difference), verdict.tone)
+    bounds = fmt.Verdict(f"{fmt.interval(relative.change_bounds, fmt.difference)} points", verdict.tone)
     meaning = (
         f"Top-1 {fmt.accuracy(quality)} on {fmt.count(quality['n'])} images; 95 % interval of the paired difference, in points."
     )
-    label = "Points, within noise" if verdict is fmt.SAME_ACCURACY else f"Points, {verdict.words}"
-    _metric(label, fmt.difference(relative.change), bounds, meaning)
+    _figure(fmt.difference(relative.change), f"points, {verdict.words}", bounds, meaning)
 
 
-def _metric(label: str, value: str, below: fmt.Verdict, meaning: str | None = None) -> None:
-    st.metric(label, value, delta=below.words, delta_arrow="off", delta_color=_COLOURS[below.tone], help=meaning)
+def _figure(value: str, label: str, below: fmt.Verdict, meaning: str | None = None) -> None:
+    """A large figure with its word, and what it comes from underneath: never cut off, however narrow the card."""
+    with st.container(gap=None):
+        st.markdown(f"### {value} :{_COLOURS[below.tone]}[{label}]", help=meaning)
+        st.caption(below.words)
 
 
 def _from_to(write: Callable[[float], str], before: float, after: float) -> str:
