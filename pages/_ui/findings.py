@@ -58,7 +58,8 @@ def _cause(layer: Layer) -> str:
         return "Its own weights are in float, so the error comes from the layers before it."
     own = _sqnr(layer, "weight")
     if own is not None and output is not None and own > output + NOTABLY_BETTER_DB:
-        return f"Its weights are at {fmt.decibels(own)}, so most of the error comes from activations or from earlier layers."
+        elsewhere = "activations or from earlier layers" if layer["output"].get("scale") else "the layers before it"
+        return f"Its weights are at {fmt.decibels(own)}, so most of the error comes from {elsewhere}."
     if weight.get("granularity") == Granularity.PER_TENSOR.value:
         return "One scale serves all its channels; one scale per channel usually helps."
     return "Most of it is the rounding of its weights: this is the layer to keep in float, or to give more bits."

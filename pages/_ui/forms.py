@@ -28,7 +28,8 @@ def choose_model(models: Sequence[ModelInfo], chosen: str) -> None:
 def _model_card(info: ModelInfo, chosen: bool) -> None:
     st.markdown(f"**{info.title}**", help=info.summary)
     size = " × ".join(map(str, info.input_shape))
-    st.caption(f"{info.task.capitalize()}  \n{fmt.count(info.parameters)} parameters · input {size}  \n{_accuracy(info)}")
+    lines = [info.task.capitalize(), f"{fmt.count(info.parameters)} parameters", f"Input {size}", _accuracy(info)]
+    st.caption("  \n".join(lines))
     st.space("stretch")
     st.button(
         "Chosen" if chosen else "Choose",

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import plotly.graph_objects as go
 import streamlit as st
 from numpy.typing import NDArray
 
 from pages._ui import format as fmt
 from pages._ui.charts import show
 from pages._ui.charts_histogram import Histogram, histograms
-from pages._ui.inspector_charts import Channels, channels_figure, channels_finding, codes_figure, codes_finding
+from pages._ui.inspector_charts import (
+    Channels,
+    calibrated_range,
+    channels_figure,
+    channels_finding,
+    codes_figure,
+    codes_finding,
+    range_finding,
+)
 from pages._ui.theme import backend_colour, palette
-from quantizers.capabilities import capability
-from quantizers.schema import Backend, Technique
+from quantizers.capabilities import CAPABILITIES
+from quantizers.schema import Backend
 
 SPIKE_PERCENT = 20
 """A bin that holds more, such as the zeros of a ReLU, would flatten all others on a linear axis."""
@@ -57,9 +66,9 @@ def inspect(run: Mapping[str, Any], layer: Mapping[str, Any], arrays: Mapping[st
             _figure(figure, layer)
     left, right = st.columns(2)
     with left:
-        _histogram(run, layer, arrays, "weight", "Weights before and after", "Weight value")
+        _weights(run, layer, arrays)
     with right:
-        _histogram(run, layer, arrays, "output", "Outputs before and after, on evaluation samples", "Output value")
+        _outputs(run, layer, arrays)
     left, right = st.columns(2)
     with left:
         _channels(run, layer, arrays)
@@ -73,13 +82,16 @@ def _describe(layer: Mapping[str, Any]) -> str:
     parts += [weight[name].replace("_", " ") for name in ("scheme", "granularity") if weight.get(name)]
     parts += [f"runs in {layer['runs_in']}"] if layer.get("runs_in") else []
     parts += [f"called {layer['native_name']} in the file"] if layer.get("native_name") != layer["name"] else []
-    return " · ".join(parts) + (f". Stays in float: {layer['why_not']}" if layer.get("why_not") else "")
+    reason = layer.get("why_not")
+    if not reason:
+        return " · ".join(parts)
+    return f"{' · '.join(parts)}. {reason if layer['quantized'] else f'Stays in float: {reason}'}"
 
 
 def _run_again(run: Mapping[str, Any], layer: Mapping[str, Any]) -> None:
     """A link to the same experiment with this layer kept in float, where the technique can do that."""
-    cell = capability(Backend(run["backend"]), Technique.parse(run["technique"]))
-    if not layer["quantized"] or cell.keep_float_why_not:
+    cell = CAPABILITIES.get((Backend(run["backend"]), run["technique"]))
+    if cell is None or cell.keep_float_why_not or not layer["quantized"]:
         return
     query = {
         "new_model": run["model"],
@@ -105,18 +117,31 @@ def _figure(figure: Figure, layer: Mapping[str, Any]) -> None:
         st.metric(figure.title, fmt.MISSING, help=f"{figure.meaning} {why}.", border=True)
 
 
-def _histogram(
-    run: Mapping[str, Any], layer: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], part: str, title: str, axis: str
-) -> None:
-    data = Histogram.of(run, "", layer, arrays, part)
+def _weights(run: Mapping[str, Any], layer: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+    title = "Weights before and after"
+    data = Histogram.of(run, "", layer, arrays)
     if data is None:
-        _absent(title, "This run kept no such histogram.")
+        _absent(title, "This run kept no histogram of its weights.")
         return
-    alt = f"Histogram of the {part} of {layer['name']}, float against quantized"
+    alt = f"Histogram of the weights of {layer['name']}, float against quantized"
+    show(_drawn(data, "Weight value"), title=title, alt=alt, key="layers_weight", caption=HISTOGRAM_KEY)
+
+
+def _outputs(run: Mapping[str, Any], layer: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+    data = Histogram.of(run, "", layer, arrays, "output")
+    if data is None:
+        _absent("Outputs before and after", "This run kept no histogram of its outputs.")
+        return
+    data = replace(data, clip=calibrated_range(layer["output"]))
+    alt = f"Histogram of the outputs of {layer['name']}, float against quantized"
+    show(_drawn(data, "Output value"), title=range_finding(data), alt=alt, key="layers_output", caption=HISTOGRAM_KEY)
+
+
+def _drawn(data: Histogram, axis: str) -> go.Figure:
     figure = histograms([data], palette(), axis)
     if data.before.max() > SPIKE_PERCENT:
-        figure.update_yaxes(type="log", title="Share (%), log scale")
-    show(figure, title=title, alt=alt, key=f"layers_{part}", caption=HISTOGRAM_KEY)
+        figure.update_yaxes(type="log", title="Share (%), log scale", tickformat="~g")
+    return figure
 
 
 def _channels(run: Mapping[str, Any], layer: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:

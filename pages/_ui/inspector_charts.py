@@ -13,6 +13,7 @@ from plotly.subplots import make_subplots
 
 from pages._ui import format as fmt
 from pages._ui.charts import bare
+from pages._ui.charts_histogram import Histogram
 from pages._ui.theme import Palette, template
 
 Floats = NDArray[np.float64]
@@ -61,6 +62,25 @@ def _clip(arrays: Mapping[str, NDArray[Any]], name: str, shape: tuple[int, ...])
         low, high = arrays[f"{name}|clip"]
         return np.full(shape, low), np.full(shape, high)
     return None, None
+
+
+def calibrated_range(output: Mapping[str, Any] | None) -> tuple[float, float] | None:
+    """The range that an output's integers can represent; None when it stays in float."""
+    if not output or not output.get("scale") or len(output["scale"]) > 1:
+        return None
+    scale, zero_point = output["scale"][0], output["zero_point"][0]
+    return scale * (output["qmin"] - zero_point), scale * (output["qmax"] - zero_point)
+
+
+def range_finding(outputs: Histogram) -> str:
+    """How the outputs met on evaluation samples fit the range that calibration set, as a title."""
+    if outputs.clip is None:
+        return "Outputs before and after: they stay in float"
+    low, high = outputs.clip
+    beyond = float(outputs.before[(outputs.edges[1:] <= low) | (outputs.edges[:-1] >= high)].sum())
+    if not beyond:
+        return "Outputs before and after: the calibrated range holds them all"
+    return f"Outputs before and after: {fmt.number(beyond, 2)}\u202f% lie beyond the calibrated range"
 
 
 def channels_finding(channels: Channels) -> str:

@@ -89,6 +89,7 @@ def _measured(run: RunDocument) -> dict[str, str]:
     rows |= {"CPU": provenance["cpu"], "Instructions": ", ".join(provenance["isa"]) or fmt.MISSING}
     rows |= provenance["versions"]
     stages = ", ".join(f"{_words(name).lower()} {fmt.seconds(value)}" for name, value in provenance["seconds"].items())
+    rows |= {"Commit": f"`{provenance['git_commit'][:12]}`"} if provenance.get("git_commit") else {}
     return rows | {"Dataset digest": f"`{provenance['dataset']['sha256'][:16]}…`", "Time spent": stages}
 
 

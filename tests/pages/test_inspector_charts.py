@@ -1,10 +1,21 @@
 """Charts of one layer show what the arrays hold."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from made_runs import make_run
 
-from pages._ui.inspector_charts import Channels, channels_figure, channels_finding, codes_figure, codes_finding
+from pages._ui.charts_histogram import Histogram
+from pages._ui.inspector_charts import (
+    Channels,
+    calibrated_range,
+    channels_figure,
+    channels_finding,
+    codes_figure,
+    codes_finding,
+    range_finding,
+)
 from pages._ui.layer_table import frame, sparkline
 from pages._ui.theme import LIGHT
 
@@ -41,6 +52,16 @@ def test_codes_are_counted() -> None:
     bars = codes_figure(codes, -2, COLOUR, LIGHT).data[0]
     assert list(bars.x) == [-2, -1, 0, 1]
     assert list(bars.y) == [0, 3, 1, 0]
+
+
+def test_the_share_beyond_the_calibrated_range_is_said() -> None:
+    output = {"scale": [0.5], "zero_point": [-128], "qmin": -128, "qmax": 127}
+    assert calibrated_range(output) == (0.0, 127.5)
+    assert calibrated_range({"scale": None}) is None
+    data = Histogram("", "tflite", np.array([0.0, 64.0, 127.5, 200.0]), np.array([90.0, 9.5, 0.5]), np.array([90.0, 10.0, 0.0]))
+    assert "stay in float" in range_finding(data)
+    assert "0.50\u202f% lie beyond" in range_finding(replace(data, clip=(0.0, 127.5)))
+    assert "holds them all" in range_finding(replace(data, clip=(-1.0, 200.0)))
 
 
 def test_a_run_without_arrays_has_no_channels_and_no_sparkline() -> None:
