@@ -13,6 +13,7 @@ from experiments.jobs import worker
 from experiments.store.store import Store
 from models import zoo
 from pages._ui.matrix import presets
+from quantizers.schema import Status
 
 
 @pytest.fixture
@@ -185,6 +186,18 @@ def test_a_value_that_one_technique_lacks_is_refused(store: Store) -> None:
     test = open_page("new_experiment", new_techniques=pairs, new_option_types="s8s8")
     assert test.warning[0].title == "There is no value of types called “s8s8”."
     assert store.runs() == []
+
+
+def test_interrupted_trials_are_resumed(store: Store) -> None:
+    experiment_id, ids = submit(store)
+    for _ in ids[1:]:
+        finish_next(store)
+    store.end(start_next(store), Status.INTERRUPTED)
+    test = open_page("new_experiment", new_experiment=experiment_id)
+    assert "Interrupted" in texts(test)
+    test.button(key="new_resume").click().run()
+    assert [run["status"] for run in store.runs()] == ["done", "done", "queued"]
+    assert "2 of 3 done" in test.progress[0].text
 
 
 def test_cancel_all_ends_what_is_queued(store: Store) -> None:
