@@ -54,9 +54,8 @@ def test_size_is_that_of_the_artefact(run: dict[str, Any]) -> None:
 def test_accuracy_is_what_a_plain_loop_finds(run: dict[str, Any], samples: dict[tuple[str, str], Any]) -> None:
     x, y = samples[run["model"], run["provenance"]["dataset"]["id"]]
     assert run["quality"]["n"] == len(y)
-    predicted = {"tflite": tflite_classes, "pytorch": pytorch_classes, "onnxruntime": onnx_classes}[run["backend"]](
-        artefact(run), x
-    )
+    classify = {"tflite": tflite_classes, "pytorch": pytorch_classes, "onnxruntime": onnx_classes}[run["backend"]]
+    predicted = classify(artefact(run), x, 1 if run["technique"] == ONE_BY_ONE else CHUNK)
     assert run["quality"]["top1"] == pytest.approx(float((predicted == y).mean()), abs=1e-12)
 
 

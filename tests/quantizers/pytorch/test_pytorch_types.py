@@ -40,7 +40,8 @@ def nchw(batch: np.ndarray) -> torch.Tensor:
 
 
 def run(code, tmp_path, keep_float=(), options=None):
-    request = Request(Technique.parse(code), options or {}, np.ones((2, 28, 28, 1), np.float32), tmp_path, keep_float)
+    samples = np.linspace(0, 1, 2 * 28 * 28, dtype=np.float32).reshape(2, 28, 28, 1)
+    request = Request(Technique.parse(code), options or {}, samples, tmp_path, keep_float)
     return PyTorchAdapter().quantize(zoo.load("mnist-mlp"), request, lambda fraction, words: None)
 
 
