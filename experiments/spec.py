@@ -221,7 +221,7 @@ def _shape(shape: tuple[int, ...]) -> str:
 def _check_layers(spec: ExperimentSpec) -> None:
     if not spec.keep_float:
         return
-    known = zoo.load(spec.model).layer_names
+    known = zoo.design(spec.model).layer_names
     for layer in spec.keep_float:
         if layer not in known:
             raise UnknownName.of(f"layer of {spec.model}", layer, known)

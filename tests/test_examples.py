@@ -105,6 +105,8 @@ def pytorch_classes(path: Path, x: NDArray[np.float32], chunk: int) -> NDArray[n
 
     module = torch.export.load(path).module()
     channels_first = torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
+    if all(tensor.dtype is torch.float16 for tensor in module.state_dict().values()):
+        channels_first = channels_first.half()
     with torch.no_grad():
         logits = [module(channels_first[start : start + chunk]) for start in range(0, len(x), chunk)]
     return torch.cat(logits).argmax(dim=1).numpy()

@@ -45,6 +45,14 @@ def output_of(layer: Node) -> Node:
     return users[0] if len(users) == 1 and users[0].target in ACTIVATIONS else layer
 
 
+def handed_on(layer: Node) -> Node:
+    """The node whose value the next operation reads: behind the output's own quantize and dequantize where it has them."""
+    node = output_of(layer)
+    quantize = next((user for user in node.users if is_quantize(user) and not is_dynamic(user)), None)
+    readers = () if quantize is None else quantize.users
+    return next((user for user in readers if is_dequantize(user)), node)
+
+
 def is_quantize(node: Any) -> bool:
     return isinstance(node, Node) and str(node.target).startswith("quantized_decomposed.quantize_per_")
 

@@ -16,7 +16,7 @@ import torch
 from torch.fx import GraphModule, Interpreter, Node
 
 from quantizers.adapter import Batch
-from quantizers.pytorch.graph import input_type, is_dynamic, is_quantize, layer_name, layers, output_of
+from quantizers.pytorch.graph import handed_on, input_type, is_dynamic, is_quantize, layer_name, layers
 from quantizers.schema import Execution, QuantizedLayer
 
 _MINIBATCH = 256
@@ -64,7 +64,7 @@ class _Recorder(Interpreter):
 
     def __init__(self, program: GraphModule) -> None:
         super().__init__(program)
-        self._wanted = {output_of(layer): layer_name(layer) for layer in layers(program.graph)}
+        self._wanted = {handed_on(layer): layer_name(layer) for layer in layers(program.graph)}
         self._found: dict[str, Batch] = {}
 
     def run_node(self, n: Node) -> Any:

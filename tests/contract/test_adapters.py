@@ -11,7 +11,7 @@ from models.float_model import FloatModel
 from quantizers import registry
 from quantizers.adapter import Adapter, Batch, QuantizedModel, Request
 from quantizers.capabilities import BACKENDS, Capability, resolve_options, techniques
-from quantizers.numerics import dequantize, integer_range, tensor_error
+from quantizers.numerics import dequantize, integer_range, quantize, tensor_error
 from quantizers.schema import QuantizedTensor, Role, Technique
 
 pytestmark = pytest.mark.adapter
@@ -122,6 +122,16 @@ def test_activations_cover_every_layer_with_the_batch_first(case: Case) -> None:
         assert output.shape[0] == 5
         assert output.dtype == np.float32
         assert np.isfinite(output).all()
+
+
+def test_a_quantized_output_lies_on_its_grid(case: Case) -> None:
+    activations = case.model.activations(case.batch[:5])
+    for layer in case.model.layers():
+        if layer.output is None or layer.output.params is None:
+            continue
+        params, values = layer.output.params, activations[layer.name]
+        on_grid = dequantize(quantize(values, params), params)
+        np.testing.assert_allclose(values, on_grid, atol=1e-3 * float(params.scale[0]), rtol=1e-5)
 
 
 def test_a_session_gives_the_logits_that_predict_gives(case: Case) -> None:
