@@ -29,6 +29,12 @@ runs = Table(
     Column("progress", Float, nullable=False, default=0.0),
     Column("cancel", Boolean, nullable=False, default=False),
     Column("pid", Integer),
+    Column("phase", String(20), nullable=False, server_default="quantize"),
+    Column("phase_started", Float),
+    Column("priority", Integer, nullable=False, server_default="0"),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("lease_owner", String(32)),
+    Column("live", JSON),
     Column("created", Float, nullable=False),
     Column("started", Float),
     Column("finished", Float),
@@ -38,6 +44,15 @@ runs = Table(
     Column("files", JSON),
     Index("run_by_status", "status"),
     Index("run_by_experiment", "experiment_id"),
+)
+
+# A worker is alive while its beat goes up; who watches compares beats with a clock of his own, so no clocks are compared.
+workers = Table(
+    "worker",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("seat", String(200), nullable=False),
+    Column("beat", Integer, nullable=False),
 )
 
 # Layers are many times larger than the rest of a result and are never needed to list runs.
