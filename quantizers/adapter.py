@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,6 +25,46 @@ Report = Callable[[float, str], None]
 """Progress of a stage: a fraction in [0, 1] and what is happening in plain words."""
 
 
+@dataclass(frozen=True, eq=False)
+class Training:
+    """Labelled samples to train on, x [N, …] preprocessed and y [N], and others, never trained on, for the learning curve."""
+
+    x: Batch
+    y: NDArray[np.int64]
+    evaluation_x: Batch
+    evaluation_y: NDArray[np.int64]
+
+
+class Arm(StrEnum):
+    """Which network an epoch trained: the quantization-aware one, or the control with the same budget in float."""
+
+    QAT = "qat"
+    CONTROL = "control"
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One pass over the training samples, counted from 1: mean loss over it, top-1 accuracy (0 to 1) after it."""
+
+    arm: Arm
+    epoch: int
+    loss: float
+    accuracy: float
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """How a model was trained, and its `control`: the float model trained as long, then quantized without training."""
+
+    history: tuple[Epoch, ...]
+    control: QuantizedModel
+    seconds: float
+
+
+def _unheard(_epoch: Epoch) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One quantization to do.
@@ -33,6 +74,10 @@ class Request:
         options: complete, as `capabilities.resolve_options` gives them.
         keep_float: layer names that stay in float.
         workdir: an empty folder that the adapter may fill; the artefact is left in it.
+        shared: a folder of the trials of one model × data × seed, for what is expensive and depends on nothing else; use it
+            through `quantizers.shared.once`. None: nothing is shared.
+        training: what to train on; None unless the technique needs training.
+        on_epoch: called after every epoch of training.
     """
 
     technique: Technique
@@ -41,6 +86,9 @@ class Request:
     workdir: Path
     keep_float: tuple[str, ...] = ()
     seed: int = 0
+    shared: Path | None = None
+    training: Training | None = None
+    on_epoch: Callable[[Epoch], None] = _unheard
 
 
 class QuantizedModel(Protocol):
@@ -56,6 +104,10 @@ class QuantizedModel(Protocol):
     @property
     def execution_why(self) -> str | None:
         """Why the execution is only simulated; None when it is native."""
+
+    @property
+    def training(self) -> Trained | None:
+        """How it was trained; None when it was not."""
 
     def layers(self) -> Sequence[QuantizedLayer]:
         """The weighted layers in execution order, with their quantization parameters."""

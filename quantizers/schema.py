@@ -128,6 +128,10 @@ class Technique:
     def needs_calibration(self) -> bool:
         return self.mode in (Mode.STATIC, Mode.HYBRID, Mode.QAT, Mode.MIXED)
 
+    @property
+    def needs_training(self) -> bool:
+        return self.mode is Mode.QAT
+
     def bits_by_layer(self, names: Sequence[str]) -> dict[str, int]:
         """Mixed precision: bits of each layer's weight, 0 for float: by its own name, else the first pattern, else float.
 

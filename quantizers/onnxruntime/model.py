@@ -28,6 +28,9 @@ _WHY_SIMULATED = {
 class OnnxModel:
     """Meets `quantizers.adapter.QuantizedModel`."""
 
+    training = None
+    """This backend trains nothing."""
+
     def __init__(self, path: Path, records: Sequence[Record], technique: Technique) -> None:
         self.path = path
         self.execution_why = _WHY_SIMULATED.get(technique.mode)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.fx import GraphModule, Interpreter, Node
 
-from quantizers.adapter import Batch
+from quantizers.adapter import Batch, Trained
 from quantizers.pytorch.graph import handed_on, input_type, is_dynamic, is_quantize, layer_name, layers
 from quantizers.schema import Execution, QuantizedLayer
 
@@ -39,6 +39,7 @@ class TorchModel:
     program: GraphModule
     observed: GraphModule
     described: tuple[QuantizedLayer, ...]
+    training: Trained | None = None
 
     def layers(self) -> Sequence[QuantizedLayer]:
         return self.described

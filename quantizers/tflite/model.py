@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from quantizers.adapter import Batch
+from quantizers.adapter import Batch, Trained
 from quantizers.errors import ConversionFailed, NothingQuantized
 from quantizers.numerics import tensor_error
 from quantizers.schema import Execution, Mode, QuantizedLayer, Technique
@@ -25,8 +25,11 @@ _GARBAGE_DB = -20.0
 class TFLiteModel:
     """Meets `quantizers.adapter.QuantizedModel`."""
 
-    def __init__(self, path: Path, records: Sequence[Record], execution_why: str | None = None) -> None:
+    def __init__(
+        self, path: Path, records: Sequence[Record], execution_why: str | None = None, training: Trained | None = None
+    ) -> None:
         self.path = path
+        self.training = training
         self.execution = Execution.SIMULATED if execution_why else Execution.NATIVE
         self.execution_why = execution_why
         self._records = records
