@@ -4,10 +4,15 @@ QuantScopeError
 ├── InputError                  the request itself cannot be met (CLI exit 2)
 │   ├── UnknownName             model, technique, backend, dataset, option or run that does not exist
 │   ├── Unsupported             this technique is impossible on this backend or model
+│   ├── MissingExtra            an optional package that is needed for this is not installed
 │   └── BadData                 samples that are missing, empty, NaN or of the wrong shape
 ├── QuantizationError           quantizing was tried and did not give what was asked for
 │   ├── NothingQuantized        the backend returned without an error, and without quantizing a layer
 │   └── ConversionFailed        the backend's converter refused the model
+├── StoreError                  what is kept could not be read or written
+│   ├── StoreUnavailable        the database or the data directory cannot be opened
+│   ├── StoreFull               no room is left on the disk
+│   └── ArtefactDamaged         a kept file no longer holds what was put there
 └── TrialError                  the process that ran the trial did not end well
     ├── BackendCrashed          the trial's process died by a signal
     ├── OutOfMemory             the trial hit its memory limit
@@ -55,6 +60,15 @@ class Unsupported(InputError):
     code = "unsupported"
 
 
+class MissingExtra(InputError):
+    code = "missing_extra"
+
+    @classmethod
+    def of(cls, what: str, requirement: str) -> MissingExtra:
+        """Builds the error for `what` a person asked for, which needs a package; `requirement` is what pip installs."""
+        return cls(f"{what} needs a package that is not installed.", f'Install it: pip install "{requirement}".')
+
+
 class BadData(InputError):
     code = "bad_data"
 
@@ -69,6 +83,22 @@ class NothingQuantized(QuantizationError):
 
 class ConversionFailed(QuantizationError):
     code = "conversion_failed"
+
+
+class StoreError(QuantScopeError):
+    code = "store_failed"
+
+
+class StoreUnavailable(StoreError):
+    code = "store_unavailable"
+
+
+class StoreFull(StoreError):
+    code = "store_full"
+
+
+class ArtefactDamaged(StoreError):
+    code = "artefact_damaged"
 
 
 class TrialError(QuantScopeError):
