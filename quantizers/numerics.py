@@ -12,8 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quantizers.errors import BadData
 from quantizers.schema import Floats, Granularity, Integers, QuantParams, Scheme
 
+MOST_BITS = 32
+WHOLE_RANGE = (1.0, 1.0)
 IDEAL_RMSE_PER_STEP = 1 / np.sqrt(12)
 """RMSE ÷ scale of an ideal uniform rounder."""
 TERNARY_THRESHOLD = 0.7
@@ -39,13 +42,23 @@ def broadcast(values: NDArray[Any], shape: tuple[int, ...], params: QuantParams)
 
 
 def quantize(x: Floats, params: QuantParams) -> Integers:
-    """Integer codes of `x`, of the same shape. NaN has no code and raises ValueError; infinities clip."""
+    """Integer codes of `x`, of the same shape; infinities clip. A binary grid has no code 0: zero becomes 1.
+
+    Raises:
+        BadData: a value is NaN, which has no code.
+    """
     if np.isnan(x).any():
-        raise ValueError("NaN cannot be quantized")
+        raise BadData("NaN cannot be quantized.", "Look for the operation that produced it.")
+    if is_binary(params):
+        return np.asarray(np.where(x < 0, -1, 1), np.int64)
     scale, zero = (broadcast(v, x.shape, params) for v in (params.scale, params.zero_point))
     codes = np.rint(x.astype(np.float64) / scale) + zero
-    clipped: Integers = np.clip(codes, params.qmin, params.qmax).astype(np.int64)
-    return clipped
+    return np.asarray(np.clip(codes, params.qmin, params.qmax), np.int64)
+
+
+def is_binary(params: QuantParams) -> bool:
+    """Whether the grid is −scale and +scale, the only symmetric one of one bit."""
+    return params.dtype == "int1" and (params.qmin, params.qmax) == (-1, 1)
 
 
 def dequantize(codes: Integers, params: QuantParams) -> NDArray[np.float64]:
@@ -63,25 +76,38 @@ def min_max_params(
     granularity: Granularity = Granularity.PER_TENSOR,
     axis: int = 0,
     group_size: int = 32,
+    clip: tuple[float, float] = WHOLE_RANGE,
+    power_of_two: bool = False,
 ) -> QuantParams:
-    """Parameters that just cover the range of `x`; zero is always exactly representable.
+    """Parameters that cover the range of `x`, or a part of it; zero is always exactly representable.
 
-    Symmetric grids are narrow (−127…127 at 8 bits), affine ones use every code. A range of zero width gets scale 1, so that
-    a constant zero stays exactly zero.
+    Symmetric grids are narrow (−127…127 at 8 bits; at 1 bit −1 and 1, without zero), affine ones use every code. A range of
+    zero width gets scale 1, so that a constant zero stays exactly zero.
+
+    Args:
+        bits: 1 to 32.
+        clip: the parts of the range below and above zero to cover, both > 0; a symmetric grid covers the wider of the two.
+        power_of_two: widens each scale to the next power of two, so that scaling is a shift.
+
+    Raises:
+        BadData: a value is NaN or infinite, or bits, axis, group size or clip make no sense.
     """
+    if not 1 <= bits <= MOST_BITS:
+        raise BadData(f"{bits} bits are not possible.", f"Choose 1 to {MOST_BITS}.")
+    if min(clip) <= 0:
+        raise BadData(f"A grid cannot cover {min(clip):g} of a range.", "Choose a part above 0.")
     low, high = _ranges(x, granularity, axis, group_size)
-    qmin, qmax = integer_range(bits, narrow=scheme is Scheme.SYMMETRIC)
-    if scheme is Scheme.SYMMETRIC:
-        scale = np.maximum(-low, high) / qmax
-        zero_point = np.zeros(scale.shape, np.int64)
-    else:
-        scale = (high - low) / (qmax - qmin)
-        safe = np.where(scale > 0, scale, 1.0)
-        zero_point = np.clip(np.rint(qmin - low / safe), qmin, qmax).astype(np.int64)
+    low, high = low * clip[0], high * clip[1]
+    symmetric = scheme is Scheme.SYMMETRIC
+    qmin, qmax = (-1, 1) if symmetric and bits == 1 else integer_range(bits, narrow=symmetric)
+    scale = np.maximum(-low, high) / qmax if symmetric else (high - low) / (qmax - qmin)
     scale = np.where(scale > 0, scale, 1.0)
+    if power_of_two:
+        scale = np.exp2(np.ceil(np.log2(scale)))
+    zero_point = np.zeros(scale.shape) if symmetric else np.clip(np.rint(qmin - low / scale), qmin, qmax)
     return QuantParams(
         scale=scale,
-        zero_point=zero_point,
+        zero_point=zero_point.astype(np.int64),
         qmin=qmin,
         qmax=qmax,
         dtype=f"int{bits}",
@@ -113,22 +139,35 @@ def _levels(alpha: Floats, dtype: str, axis: int) -> QuantParams:
 
 def _channels(x: Floats, axis: int) -> NDArray[np.float64]:
     """[channels, values of one channel]."""
-    return np.moveaxis(x.astype(np.float64), axis, 0).reshape(x.shape[axis], -1)
+    channels = x.shape[axis]
+    return np.moveaxis(x.astype(np.float64), axis, 0).reshape(channels, x.size // max(channels, 1))
 
 
 def _ranges(x: Floats, granularity: Granularity, axis: int, group_size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Lowest and highest value of each tensor, channel or group, widened to hold zero."""
-    values = x.astype(np.float64)
-    if granularity is Granularity.PER_CHANNEL:
-        rows = _channels(values, axis)
-    elif granularity is Granularity.PER_GROUP:
-        padding = -values.shape[-1] % group_size
-        rows = np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, padding)]).reshape(-1, group_size)
-    else:
-        rows = values.reshape(1, -1)
+    rows = _rows(x.astype(np.float64), granularity, axis, group_size)
     if rows.shape[1] == 0:
         return np.zeros(len(rows)), np.zeros(len(rows))
-    return np.minimum(rows.min(axis=1), 0.0), np.maximum(rows.max(axis=1), 0.0)
+    low, high = np.minimum(rows.min(axis=1), 0.0), np.maximum(rows.max(axis=1), 0.0)
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        raise BadData("The tensor holds NaN or infinity, so it has no range.", "Look for the operation that produced them.")
+    return low, high
+
+
+def _rows(values: NDArray[np.float64], granularity: Granularity, axis: int, group_size: int) -> NDArray[np.float64]:
+    """One row for each scale; short groups are filled up with zeros."""
+    if granularity is Granularity.PER_TENSOR:
+        return values.reshape(1, -1)
+    if granularity is Granularity.PER_CHANNEL:
+        if not -values.ndim <= axis < values.ndim:
+            raise BadData(
+                f"A tensor of {values.ndim} dimensions has no channels along axis {axis}.", "Use one scale per tensor."
+            )
+        return _channels(values, axis)
+    if values.ndim == 0 or group_size < 1:
+        raise BadData(f"A tensor of {values.ndim} dimensions has no groups of {group_size}.", "Use one scale per tensor.")
+    padding = -values.shape[-1] % group_size
+    return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, padding)]).reshape(-1, group_size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +195,13 @@ class TensorError:
 
 
 def tensor_error(x: Floats, x_hat: Floats) -> TensorError:
-    """Error figures of any two tensors of one shape (at least one element)."""
+    """Error figures of any two tensors of one shape.
+
+    Raises:
+        BadData: they have no element.
+    """
+    if x.size == 0:
+        raise BadData("A tensor without values has no error.", "Leave it out.")
     reference, estimate = x.astype(np.float64).ravel(), x_hat.astype(np.float64).ravel()
     error = reference - estimate
     pairs = (error, error), (reference, reference), (estimate, estimate), (reference, estimate)
@@ -189,5 +234,5 @@ def quantization_error(x: Floats, codes: Integers, params: QuantParams) -> Tenso
         max_abs=plain.max_abs,
         rmse_per_step=float(np.sqrt((squared / scale**2).mean())),
         clipping_share=float(squared[outside].sum() / total) if total > 0 else 0.0,
-        levels_used=np.unique(codes).size / (params.qmax - params.qmin + 1),
+        levels_used=np.unique(codes).size / (2 if is_binary(params) else params.qmax - params.qmin + 1),
     )
