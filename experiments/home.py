@@ -1,16 +1,7 @@
-"""Where everything a person made is kept: `$QUANTSCOPE_HOME`, or the platform's user data directory."""
+"""The data directory, which runs share with models and data of a person's own."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+from models.home import home
 
-import platformdirs
-
-
-def home() -> Path:
-    """The data directory, created when missing."""
-    chosen = os.environ.get("QUANTSCOPE_HOME")
-    folder = Path(chosen).expanduser() if chosen else Path(platformdirs.user_data_dir("quantscope", appauthor=False))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder.resolve()
+__all__ = ["home"]

@@ -1,46 +1,39 @@
-"""`run_trial`: the one path every run takes, whoever asked for it. Runs in a process of its own, never in the page's.
+"""The one path every run takes, whoever asked for it. Runs in a process of its own, never in the page's.
 
-float model → quantized model → error, quality and size → time and memory, alone in fresh processes → one result.
+float model → quantized model → error, quality and size (`quantize_trial`, trials side by side) → time and memory, alone on the
+machine and for all trials of an experiment together (`measure_latency`) → one result.
 """
 
 from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import distribution, fidelity, latency, latency_report, machine, quality, size
-from benchmarks.protocol import PROTOCOLS
+from benchmarks import distribution, machine, quality, size
+from benchmarks.outputs import LayerOutputs
+from experiments.material import Material, load_material
+from experiments.shared import Baseline, quantize
 from experiments.spec import LatencyProtocol, TrialSpec
 from experiments.store.store import Finished
-from models import datasets, zoo
-from models.float_model import FloatModel
+from experiments.timing import WAITING, Timed, Waiting, awaits_latency, measure_latency
 from quantizers import registry
-from quantizers.adapter import Adapter, Batch, QuantizedModel, Report, Request
-from quantizers.schema import Backend, Execution, QuantizedLayer, Technique
+from quantizers.adapter import Batch, Epoch, QuantizedModel, Report
+from quantizers.schema import Execution, QuantizedLayer
 
-FIDELITY_SAMPLES = 256
-"""Samples that per-layer errors and activation histograms are measured on; tens are enough for errors in dB."""
-FIDELITY_BATCH = 32
+__all__ = ["Timed", "Waiting", "awaits_latency", "measure_latency", "quantize_trial", "run_trial"]
+
 ROOT = Path(__file__).parents[1]
-
-
-@dataclass(frozen=True, eq=False)
-class Material:
-    """What a trial works on: a float model and preprocessed samples. `labels` is None for unlabelled data."""
-
-    model: FloatModel
-    calibration: Batch
-    evaluation: Batch
-    labels: NDArray[np.int64] | None
-    dataset: dict[str, Any]
+UNTRAINED = "only quantization-aware training trains"
+Live = Callable[[Mapping[str, Any]], None]
+"""Hears of what a trial knows before it is done, in the shape the result will have: {"training": {"epochs": […]}}."""
 
 
 class Stopwatch:
@@ -63,11 +56,13 @@ class Stopwatch:
         self.seconds[name] = round(time.perf_counter() - began, 3)
 
 
-def run_trial(spec: TrialSpec, workdir: Path, report: Report) -> Finished:
-    """Quantizes, measures and describes one trial.
+def quantize_trial(spec: TrialSpec, workdir: Path, report: Report, shared: Path, live: Live) -> Finished:
+    """Quantizes a model, measures how good it is and how large; its latency may be left waiting (`awaits_latency`).
 
     Args:
-        workdir: an empty folder; the files of the result lie in it.
+        workdir: an empty folder; the files of the result lie in it or in `shared`.
+        shared: a folder of the trials of one experiment, who find there what another one of them computed before.
+        live: called after every epoch of training.
 
     Raises:
         QuantScopeError: anything a person can cause or should know of.
@@ -75,17 +70,21 @@ def run_trial(spec: TrialSpec, workdir: Path, report: Report) -> Finished:
     clock = Stopwatch(report)
     with clock.stage("load", 0.0, 0.05, "Loading model and data"):
         material = load_material(spec)
-        adapter = registry.get(spec.backend)
-    with clock.stage("float", 0.05, 0.2, "Building the float baseline") as progress:
-        baseline = _quantize(adapter, material, spec.float_baseline(), workdir / "float", progress)
-    with clock.stage("quantize", 0.2, 0.4, "Quantizing") as progress:
-        candidate = _quantize(adapter, material, spec, workdir / "candidate", progress)
-    with clock.stage("fidelity", 0.4, 0.55, "Comparing layer by layer"):
+    with clock.stage("float", 0.05, 0.3, "Building the float baseline") as progress:
+        baseline = Baseline(spec, material, workdir, shared, progress)
+    with clock.stage("quantize", 0.3, 0.6, "Quantizing") as progress:
+        if spec == spec.float_baseline():
+            candidate = baseline.model
+        else:
+            candidate = quantize(spec, material, workdir / "candidate", shared, progress, _Curve(live).add)
+    with clock.stage("fidelity", 0.6, 0.8, "Comparing layer by layer"):
         described = candidate.layers()
-        layers, arrays = _compare_layers(described, baseline, candidate, material.evaluation[:FIDELITY_SAMPLES])
-    with clock.stage("quality", 0.55, 0.7, "Measuring accuracy"):
-        predictions = baseline.predict(material.evaluation), candidate.predict(material.evaluation)
-        task_quality = asdict(quality.compare(*predictions, material.labels, material.model.info.classes))
+        layers, arrays = _compare_layers(described, baseline, candidate)
+    with clock.stage("quality", 0.8, 1.0, "Measuring accuracy"):
+        logits = candidate.predict(material.evaluation)
+        classes = material.model.info.classes
+        task_quality = asdict(quality.compare(baseline.logits, logits, material.labels, classes))
+        training = _training(candidate, baseline, logits, material)
     result = {
         "execution": candidate.execution.value,
         "execution_why_not_native": candidate.execution_why,
@@ -93,119 +92,87 @@ def run_trial(spec: TrialSpec, workdir: Path, report: Report) -> Finished:
         "layers_quantized": sum(layer["quantized"] for layer in layers),
         "size": asdict(size.measure(candidate.path, baseline.path, described)),
         "quality": task_quality,
+        **training,
+        **_without_latency(spec, candidate),
+        "provenance": _provenance(spec, material, clock.seconds),
     }
-    with clock.stage("latency", 0.7, 1.0, "Measuring latency") as progress:
-        sections, timings = _time(spec, baseline, candidate, material.evaluation[:1], progress)
-    result |= sections
-    result["provenance"] = _provenance(spec, adapter, material, clock.seconds)
-    files = {"artefact": candidate.path, "details": _save(workdir / "details.npz", arrays)}
-    return Finished(result, layers, files | ({"samples": _save(workdir / "samples.npz", timings)} if timings else {}))
+    return Finished(result, layers, {"artefact": candidate.path, "details": _save(workdir / "details.npz", arrays)})
 
 
-def _save(path: Path, arrays: dict[str, Any]) -> Path:
+def run_trial(spec: TrialSpec, workdir: Path, report: Report) -> Finished:
+    """A whole trial by itself: both phases, with nobody to share with; see `quantize_trial`."""
+    shared = workdir / "shared"
+    finished = quantize_trial(spec, workdir, lambda done, words: report(0.6 * done, words), shared, lambda _news: None)
+    if not awaits_latency(finished.result):
+        return finished
+    runs = [Waiting("candidate", spec, finished.files["artefact"])]
+    folder = workdir / "latency"
+    folder.mkdir()
+    timed = measure_latency(runs, folder, lambda done, words: report(0.6 + 0.4 * done, words), shared)["candidate"]
+    files = finished.files if timed.samples is None else {**finished.files, "samples": timed.samples}
+    return replace(finished, result=timed.added_to(finished.result), files=files)
+
+
+class _Curve:
+    """Tells the learning curve so far after every epoch."""
+
+    def __init__(self, live: Live) -> None:
+        self._live, self._epochs = live, list[Mapping[str, Any]]()
+
+    def add(self, epoch: Epoch) -> None:
+        self._epochs.append(asdict(epoch))
+        self._live({"training": {"epochs": list(self._epochs)}})
+
+
+def _save(path: Path, arrays: Mapping[str, Any]) -> Path:
     np.savez_compressed(path, **arrays)
     return path
 
 
-def load_material(spec: TrialSpec) -> Material:
-    """Loads the model and the samples of a trial."""
-    conditions = spec.measurement
-    assert conditions.calibration_samples is not None, "a planned trial has its numbers"
-    assert conditions.eval_samples is not None, "a planned trial has its numbers"
-    model = zoo.load(spec.model)
-    data = datasets.load(conditions.data)
-    calibration = data.split("calibration").take(conditions.calibration_samples, conditions.seed)
-    evaluation = data.split("test").take(conditions.eval_samples, conditions.seed)
-    for samples in (calibration, evaluation):
-        datasets.check_fits(samples, model.info)
-    return Material(
-        model=model,
-        calibration=model.info.preprocess(calibration.x),
-        evaluation=model.info.preprocess(evaluation.x),
-        labels=evaluation.y,
-        dataset={
-            "id": conditions.data,
-            "sha256": data.info.digest,
-            "n_calibration": len(calibration),
-            "n": len(evaluation),
-            "calibration_indexes": calibration.indices.tolist(),
-        },
-    )
-
-
-def _quantize(adapter: Adapter, material: Material, spec: TrialSpec, folder: Path, report: Report) -> QuantizedModel:
-    folder.mkdir()
-    technique = Technique.parse(spec.technique)
-    calibration = material.calibration if technique.needs_calibration else None
-    request = Request(technique, spec.options, calibration, folder, spec.keep_float, spec.measurement.seed)
-    return adapter.quantize(material.model, request, report)
-
-
 def _compare_layers(
-    described: Sequence[QuantizedLayer], baseline: QuantizedModel, candidate: QuantizedModel, samples: Batch
+    described: Sequence[QuantizedLayer], baseline: Baseline, candidate: QuantizedModel
 ) -> tuple[list[dict[str, Any]], dict[str, NDArray[Any]]]:
     """Errors and histograms of every layer; both models run over the same batches, of which none is kept."""
-    batches = [samples[start : start + FIDELITY_BATCH] for start in range(0, len(samples), FIDELITY_BATCH)]
-    errors, histograms = fidelity.LayerErrors(described), distribution.OutputHistograms(described)
-    for batch in batches:
-        reference, estimate = baseline.activations(batch), candidate.activations(batch)
-        errors.add(reference, estimate)
-        histograms.look(reference, estimate)
-    for batch in batches:
-        histograms.count(baseline.activations(batch), candidate.activations(batch))
-    arrays = distribution.weight_distributions(described) | histograms.arrays()
-    return [asdict(report) for report in errors.reports()], arrays
+    outputs = LayerOutputs(described)
+    for batch, reference in baseline.activations():
+        outputs.add(reference, candidate.activations(batch))
+    return [asdict(one) for one in outputs.reports()], distribution.weight_distributions(described) | outputs.arrays()
 
 
-def _time(
-    spec: TrialSpec, baseline: QuantizedModel, candidate: QuantizedModel, batch: Batch, report: Report
-) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """The latency and memory sections of a run, or why there are none, and the raw samples."""
-    why_not = _no_latency(spec, candidate)
-    if why_not:
-        return {"latency": None, "latency_why_not": why_not, "memory": None, "memory_why_not": why_not}, {}
-    float_options = spec.float_baseline().options
-    candidates = [
-        latency.Candidate("candidate", spec.backend, candidate.path, spec.options),
-        latency.Candidate("baseline", spec.backend, baseline.path, float_options),
-    ]
-    if spec.backend is Backend.PYTORCH:
-        candidates.append(latency.Candidate("eager", spec.backend, baseline.path, {**float_options, "lowered": False}))
-    conditions = spec.measurement
-    protocol = PROTOCOLS[conditions.latency]
-    timings = latency.measure(candidates, batch, protocol, conditions.threads, conditions.seed, report)
-    own = timings["candidate"]
-    figures = latency_report.summarise(
-        own,
-        timings["baseline"],
-        timings.get("eager"),
-        threads=conditions.threads,
-        batch=len(batch),
-        seed=conditions.seed,
-    )
-    memory = {"peak_rss_bytes": own.peak_rss_bytes, "runtime_baseline_bytes": own.runtime_baseline_bytes}
-    samples = {
-        f"{key}|{what}": getattr(timing, what)
-        for key, timing in timings.items()
-        for what in ("samples_ns", "blocks", "processes")
+def _training(candidate: QuantizedModel, baseline: Baseline, logits: Batch, material: Material) -> dict[str, Any]:
+    """How the model was trained, and what that was worth: its paired difference to the control, on the same samples."""
+    if candidate.training is None:
+        return {"training": None, "training_why_not": UNTRAINED}
+    control = candidate.training.control.predict(material.evaluation)
+    classes = material.model.info.classes
+    against_control = quality.compare(control, logits, material.labels, classes)
+    gain = {name: getattr(against_control, name) for name in ("drop_pp", "drop_pp_ci95", "within_noise", "mcnemar_p")}
+    section = {
+        "epochs": [asdict(epoch) for epoch in candidate.training.history],
+        "seconds": candidate.training.seconds,
+        "control": asdict(quality.compare(baseline.logits, control, material.labels, classes)),
+        "against_control": gain,
     }
-    return {"latency": asdict(figures), "memory": memory}, samples
+    return {"training": section}
 
 
-def _no_latency(spec: TrialSpec, candidate: QuantizedModel) -> str | None:
+def _without_latency(spec: TrialSpec, candidate: QuantizedModel) -> dict[str, Any]:
+    """The sections that the latency phase fills, and why it has not, or never will."""
     if spec.measurement.latency is LatencyProtocol.NONE:
-        return "not measured, by choice"
-    if candidate.execution is Execution.SIMULATED:
-        return f"simulated: {candidate.execution_why}"
-    return None
+        why_not = "not measured, by choice"
+    elif candidate.execution is Execution.SIMULATED:
+        why_not = f"simulated: {candidate.execution_why}"
+    else:
+        why_not = WAITING
+    return {"latency": None, "latency_why_not": why_not, "memory": None, "memory_why_not": why_not}
 
 
-def _provenance(spec: TrialSpec, adapter: Adapter, material: Material, seconds: dict[str, float]) -> dict[str, Any]:
+def _provenance(spec: TrialSpec, material: Material, seconds: dict[str, float]) -> dict[str, Any]:
     """Everything one needs to judge a figure, or to obtain it again."""
     here = machine.describe()
     return {
         **asdict(here),
-        "versions": dict(adapter.versions()),
+        "versions": dict(registry.get(spec.backend).versions()),
         "threads": spec.measurement.threads,
         "seed": spec.measurement.seed,
         "model_sha256": material.model.digest,

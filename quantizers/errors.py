@@ -5,6 +5,7 @@ QuantScopeError
 │   ├── UnknownName             model, technique, backend, dataset, option or run that does not exist
 │   ├── Unsupported             this technique is impossible on this backend or model
 │   ├── MissingExtra            an optional package that is needed for this is not installed
+│   ├── BadModel                a model file that cannot be read, or is not what it should be
 │   └── BadData                 samples that are missing, empty, NaN or of the wrong shape
 ├── QuantizationError           quantizing was tried and did not give what was asked for
 │   ├── NothingQuantized        the backend returned without an error, and without quantizing a layer
@@ -67,6 +68,10 @@ class MissingExtra(InputError):
     def of(cls, what: str, requirement: str) -> MissingExtra:
         """Builds the error for `what` a person asked for, which needs a package; `requirement` is what pip installs."""
         return cls(f"{what} needs a package that is not installed.", f'Install it: pip install "{requirement}".')
+
+
+class BadModel(InputError):
+    code = "bad_model"
 
 
 class BadData(InputError):

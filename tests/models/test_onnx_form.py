@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from models import datasets, zoo
 from models.architecture import INPUT
-from models.float_model import FloatModel
+from models.float_model import ZooModel
 
 ROOT = Path(__file__).parents[2]
 IDS = tuple(info.id for info in zoo.catalogue() if info.available and info.task == "image classification")
@@ -21,7 +21,7 @@ SAMPLES_COMPARED, PHOTOS_COMPARED = 3000, 8
 
 
 @cache
-def loaded(model_id: str) -> FloatModel:
+def loaded(model_id: str) -> ZooModel:
     return zoo.load(model_id)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from models import datasets, zoo
 from models.datasets import Split
-from models.float_model import FloatModel
+from models.float_model import ZooModel
 from quantizers.errors import UnknownName, Unsupported
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +24,7 @@ PHOTOS_COMPARED = 8
 
 
 @cache
-def loaded(model_id: str) -> FloatModel:
+def loaded(model_id: str) -> ZooModel:
     return zoo.load(model_id)
 
 

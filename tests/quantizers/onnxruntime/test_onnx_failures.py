@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 
 from models import zoo
 from models.architecture import INPUT, Architecture, Conv2d, Dense, Flatten, GlobalAveragePool, Relu
-from models.float_model import FloatModel
+from models.float_model import ZooModel
 from quantizers.errors import BadData, ConversionFailed, NothingQuantized, UnknownName, Unsupported
 from quantizers.onnxruntime.adapter import OnnxRuntimeAdapter
 from quantizers.schema import Technique
@@ -24,15 +24,15 @@ def quiet(fraction: float, what: str) -> None:
     """A report that nobody reads."""
 
 
-def small(*nodes: Any) -> FloatModel:
+def small(*nodes: Any) -> ZooModel:
     """A model of the test's own with random weights, taking 6 × 6 × 3."""
     architecture = Architecture((6, 6, 3), nodes)
     weights = {name: RNG.standard_normal(shape).astype(np.float32) for name, shape in architecture.weight_shapes.items()}
     info = replace(next(iter(zoo.catalogue())), input_shape=(6, 6, 3), classes=4)
-    return FloatModel(info, architecture, weights)
+    return ZooModel(info, architecture, weights)
 
 
-def two_layers() -> FloatModel:
+def two_layers() -> ZooModel:
     return small(
         Conv2d("conv1", (INPUT,), filters=5),
         Relu("relu1", ("conv1",)),
