@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch.export import Dim, ExportedProgram
+from torch.export import ExportedProgram
 from torch.fx import GraphModule
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
@@ -25,7 +25,8 @@ from quantizers.pytorch.annotate import LayerQuantizer
 from quantizers.pytorch.describe import Weights, describe
 from quantizers.pytorch.graph import array, layer_name, layers
 from quantizers.pytorch.lowering import int8_layers
-from quantizers.pytorch.model import TorchModel, load_program, to_tensor
+from quantizers.pytorch.model import TorchModel, to_tensor
+from quantizers.pytorch.program import export, load_program, save, strip
 from quantizers.pytorch.rewrite import rewrite
 from quantizers.schema import Execution, Mode
 
@@ -36,8 +37,6 @@ ARTEFACT = "model.pt2"
 _CALIBRATION_BATCH = 32
 _PROBE = 8
 _HALF = {Mode.FLOAT16: torch.float16, Mode.BFLOAT16: torch.bfloat16}
-_TRACES = ("stack_trace", "from_node", "torch_fn")
-"""Node metadata that says where a program was traced: paths of this machine, and half of a small file."""
 
 
 def quantize(model: FloatModel, request: Request, report: Report) -> TorchModel:
@@ -49,7 +48,7 @@ def quantize(model: FloatModel, request: Request, report: Report) -> TorchModel:
     path = request.workdir / ARTEFACT
     with _refusals():
         report(0.0, "exporting the model")
-        exported = _export(model.torch_module(), sample)
+        exported = export(model.torch_module(), sample)
         if request.technique.mode is Mode.FLOAT32:
             return _float32(exported, request, sample, path)
         if request.technique.mode in _HALF:
@@ -71,7 +70,7 @@ def quantize(model: FloatModel, request: Request, report: Report) -> TorchModel:
             group_size=request.technique.group_size,
             search=request.options.get("weight_range") == "mse",
         )
-        _save(_strip(converted), sample, path)
+        save(strip(converted), sample, path)
         program = load_program(path)
     report(0.8, "looking for int8 kernels on this machine")
     probe = calibration[:_PROBE] if calibration is not None else _noise(request.seed, sample)
@@ -82,9 +81,9 @@ def quantize(model: FloatModel, request: Request, report: Report) -> TorchModel:
 
 def _float32(exported: ExportedProgram, request: Request, sample: torch.Tensor, path: Path) -> TorchModel:
     quantizer = _quantizer(request)
-    folded = _strip(prepare_pt2e(exported.module(), quantizer))
+    folded = strip(prepare_pt2e(exported.module(), quantizer))
     lowered = bool(request.options.get("lowered", True))
-    _save(folded if lowered else exported.module(), sample, path)
+    save(folded if lowered else exported.module(), sample, path)
     program = load_program(path)
     described = describe(program, _weights(program), quantizer.reasons, frozenset())
     return TorchModel(path, Execution.NATIVE, None, program, program if lowered else folded, described)
@@ -99,10 +98,10 @@ def _half(exported: ExportedProgram, request: Request, sample: torch.Tensor, pat
         )
     dtype = _HALF[request.technique.mode]
     quantizer = _quantizer(request)
-    folded = _strip(prepare_pt2e(exported.module(), quantizer))
+    folded = strip(prepare_pt2e(exported.module(), quantizer))
     references = _weights(folded)
     _check_quantized(request, dict.fromkeys(references))
-    _save(folded.to(dtype), sample.to(dtype), path)
+    save(folded.to(dtype), sample.to(dtype), path)
     program = load_program(path)
     described = describe(program, references, quantizer.reasons, frozenset())
     return TorchModel(path, Execution.NATIVE, None, program, program, described)
@@ -116,33 +115,6 @@ def _quantizer(request: Request) -> LayerQuantizer:
         activations=str(request.options.get("activations", "affine")),
         keep_float=request.keep_float,
     )
-
-
-def _export(module: torch.nn.Module, sample: torch.Tensor) -> ExportedProgram:
-    """The module as a graph of aten operations, for any batch size."""
-    with torch.no_grad():
-        return torch.export.export(module, (sample,), dynamic_shapes=({0: Dim("batch", min=1)},))
-
-
-def _save(program: GraphModule, sample: torch.Tensor, path: Path) -> None:
-    exported = _export(program, sample)
-    for node in exported.graph.nodes:
-        for key in _TRACES:
-            node.meta.pop(key, None)
-    exported.example_inputs = None  # a batch of images beside the weights, which only documents the signature
-    torch.export.save(exported, path)
-
-
-def _strip(program: GraphModule) -> GraphModule:
-    """Deletes parameters that no operation reads: conversion leaves the float weights beside the integer ones."""
-    used = {node.target for node in program.graph.nodes if node.op == "get_attr"}
-    tensors = [*program.named_parameters(remove_duplicate=False), *program.named_buffers(remove_duplicate=False)]
-    for name, _ in tensors:
-        if name not in used:
-            owner, _, attribute = name.rpartition(".")
-            delattr(program.get_submodule(owner), attribute)
-    program.delete_all_unused_submodules()
-    return program
 
 
 def _weights(program: GraphModule) -> Weights:

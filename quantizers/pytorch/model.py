@@ -79,11 +79,6 @@ class _Recorder(Interpreter):
         return dict(self._found)
 
 
-def load_program(path: Path) -> GraphModule:
-    """A `.pt2` of our own. Loading one can execute code: never call this on a file that came from elsewhere."""
-    return torch.export.load(path).module(check_guards=False)
-
-
 def to_tensor(batch: Batch) -> torch.Tensor:
     """[N, …, C] to a contiguous [N, C, …]."""
     return torch.from_numpy(np.ascontiguousarray(np.moveaxis(batch, -1, 1), np.float32))

@@ -13,7 +13,8 @@ from quantizers.adapter import Batch
 from quantizers.errors import Unsupported
 from quantizers.pytorch.graph import input_type, is_dequantize, is_packed
 from quantizers.pytorch.lowering import lower, simulation
-from quantizers.pytorch.model import load_program, to_tensor
+from quantizers.pytorch.model import to_tensor
+from quantizers.pytorch.program import load_program
 
 Run = Callable[[torch.Tensor], torch.Tensor]
 
