@@ -7,8 +7,8 @@ its memory happens to lie, lasts as long as it does.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from benchmarks._session import Answer, SessionProcess, open_session
 from benchmarks.protocol import BLOCKS, Protocol
 from quantizers.adapter import Batch, Report
+from quantizers.errors import QuantScopeError
 from quantizers.schema import Backend, Options
 
 
@@ -81,6 +82,9 @@ class _Record:
         )
 
 
+Outcome = Timing | QuantScopeError
+
+
 def measure(
     candidates: Sequence[Candidate], batch: Batch, protocol: Protocol, threads: int, seed: int, report: Report
 ) -> dict[str, Timing]:
@@ -91,31 +95,57 @@ def measure(
         BackendCrashed: a candidate's process died; the hint holds its last words.
         TrialTimeout: a candidate's process stopped answering.
     """
+    timings = {}
+    for key, outcome in measure_each(candidates, batch, protocol, threads, seed, report).items():
+        if isinstance(outcome, QuantScopeError):
+            raise outcome
+        timings[key] = outcome
+    return timings
+
+
+def measure_each(
+    candidates: Sequence[Candidate], batch: Batch, protocol: Protocol, threads: int, seed: int, report: Report
+) -> dict[str, Outcome]:
+    """As `measure`, but a candidate that fails is left out from then on and has its error in the place of its timing."""
     records = {one.key: _Record() for one in candidates}
+    failures: dict[str, QuantScopeError] = {}
     order, generation, generations = np.random.default_rng(seed), 0, 1
     with TemporaryDirectory(prefix="quantscope-latency-") as folder:
         file = Path(folder) / "batch.npy"
         np.save(file, batch)
-        while generation < generations:
+        while generation < generations and len(failures) < len(candidates):
             report(generation / generations, "Loading and warming up")
             with ExitStack() as stack:
                 began = time.monotonic()
-                processes = {
-                    one.key: stack.enter_context(open_session(one.backend, one.artefact, one.options, file, threads))
-                    for one in candidates
-                }
+                processes = {}
+                alive = [one for one in candidates if one.key not in failures]
+                for one in alive:
+                    with _left_out(one.key, failures):
+                        opened = open_session(one.backend, one.artefact, one.options, file, threads)
+                        processes[one.key] = stack.enter_context(opened)
                 if generation == 0:
-                    generations = protocol.processes(time.monotonic() - began)
+                    generations = protocol.processes((time.monotonic() - began) / len(alive))
                 generation += 1
                 report((generation - 0.5) / generations, f"Measuring latency, {generation} of {generations}")
-                _interleave(processes, records, protocol, order, -(-BLOCKS // generations), last=generation == generations)
+                last = generation == generations
+                _interleave(processes, records, failures, protocol, order, -(-BLOCKS // generations), last=last)
     report(1.0, "Latency measured")
-    return {key: record.timing() for key, record in records.items()}
+    return {key: failures.get(key) or record.timing() for key, record in records.items()}
+
+
+@contextmanager
+def _left_out(key: str, failures: dict[str, QuantScopeError]) -> Iterator[None]:
+    """Notes the error that ends the part of one candidate."""
+    try:
+        yield
+    except QuantScopeError as error:
+        failures[key] = error
 
 
 def _interleave(
     processes: Mapping[str, SessionProcess],
     records: Mapping[str, _Record],
+    failures: dict[str, QuantScopeError],
     protocol: Protocol,
     order: np.random.Generator,
     rounds: int,
@@ -125,7 +155,13 @@ def _interleave(
     """Rounds of one block each in random order; the last processes go on until every candidate has enough."""
     for key, process in processes.items():
         records[key].opened.append(process.opened)
-    while rounds > 0 or (last and not all(protocol.satisfied(one.runs, one.seconds) for one in records.values())):
-        for key in order.permutation(list(processes)):
-            records[key].run_block(processes[key], protocol)
+
+    def unsatisfied() -> bool:
+        alive = (records[key] for key in processes if key not in failures)
+        return any(not protocol.satisfied(one.runs, one.seconds) for one in alive)
+
+    while rounds > 0 or (last and unsatisfied()):
+        for key in order.permutation([key for key in processes if key not in failures]):
+            with _left_out(key, failures):
+                records[key].run_block(processes[key], protocol)
         rounds -= 1

@@ -19,7 +19,7 @@ WARM_UP_SECONDS = 0.5
 class Protocol:
     """Each candidate runs until it has `runs` and `seconds`, or until `limit_seconds` of its own running time.
 
-    About `opening_seconds` are spent on loading all candidates anew.
+    About `opening_seconds` are spent on loading each candidate anew.
     """
 
     runs: int
@@ -40,13 +40,13 @@ class Protocol:
         return self.limit_seconds / BLOCKS
 
     def processes(self, opening_seconds: float) -> int:
-        """How many processes each candidate gets, one after the other, where loading all candidates takes so long."""
+        """How many processes each candidate gets, one after the other, where loading one takes so long."""
         return min(MOST_PROCESSES, max(FEWEST_PROCESSES, int(self.opening_seconds / opening_seconds)))
 
     def satisfied(self, runs: int, seconds: float) -> bool:
         return (runs >= self.runs and seconds >= self.seconds) or seconds >= self.limit_seconds
 
 
-QUICK = Protocol(runs=100, seconds=3.0, limit_seconds=60.0, opening_seconds=15.0)
-STANDARD = Protocol(runs=1000, seconds=30.0, limit_seconds=600.0, opening_seconds=120.0)
+QUICK = Protocol(runs=100, seconds=3.0, limit_seconds=60.0, opening_seconds=7.5)
+STANDARD = Protocol(runs=1000, seconds=30.0, limit_seconds=600.0, opening_seconds=60.0)
 PROTOCOLS = {"quick": QUICK, "standard": STANDARD}

@@ -140,6 +140,6 @@ def test_a_protocol_wants_runs_and_seconds_or_its_limit(protocol, runs: int, sec
     assert protocol.satisfied(1, limit)
 
 
-@pytest.mark.parametrize(("opening", "processes"), [(0.5, 5), (3.0, 5), (4.0, 3), (7.0, 2), (20.0, 2), (300.0, 2)])
+@pytest.mark.parametrize(("opening", "processes"), [(0.25, 5), (1.5, 5), (2.0, 3), (3.5, 2), (10.0, 2), (150.0, 2)])
 def test_slow_loading_costs_processes_but_never_the_second(opening: float, processes: int) -> None:
     assert QUICK.processes(opening) == processes
