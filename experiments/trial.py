@@ -82,8 +82,7 @@ def quantize_trial(spec: TrialSpec, workdir: Path, report: Report, shared: Path,
         layers, arrays = _compare_layers(described, baseline, candidate)
     with clock.stage("quality", 0.8, 1.0, "Measuring accuracy"):
         logits = candidate.predict(material.evaluation)
-        classes = material.model.info.classes
-        task_quality = asdict(quality.compare(baseline.logits, logits, material.labels, classes))
+        task_quality = asdict(quality.compare(baseline.logits, logits, material.labels, logits.shape[1]))
         training = _training(candidate, baseline, logits, material)
     result = {
         "execution": candidate.execution.value,
@@ -144,7 +143,7 @@ def _training(candidate: QuantizedModel, baseline: Baseline, logits: Batch, mate
     if candidate.training is None:
         return {"training": None, "training_why_not": UNTRAINED}
     control = candidate.training.control.predict(material.evaluation)
-    classes = material.model.info.classes
+    classes = logits.shape[1]
     against_control = quality.compare(control, logits, material.labels, classes)
     gain = {name: getattr(against_control, name) for name in ("drop_pp", "drop_pp_ci95", "within_noise", "mcnemar_p")}
     section = {
