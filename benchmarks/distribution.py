@@ -37,36 +37,66 @@ def weight_distributions(layers: Sequence[QuantizedLayer]) -> Arrays:
     return {f"{layer.name}|weight|{what}": array for layer in layers for what, array in _weight(layer).items()}
 
 
-class OutputHistograms:
-    """Histograms of every layer's output, from two passes over the same batches: `look` finds the ranges, `count` counts.
+class GrowingHistogram:
+    """Histograms of several series on common bins, from one pass over values whose range is not known beforehand.
 
-    What `arrays` holds: edges, float, quantized.
+    Bins lie around the multiples of a width, on a grid around its codes, so that rounding error moves no value across an edge.
+    There are far more of them than are shown; whenever a value lies beyond the last of too many, three become one.
     """
 
-    def __init__(self, layers: Sequence[QuantizedLayer]) -> None:
-        self._grids = {layer.name: layer.output.params if layer.output else None for layer in layers}
-        self._ranges = dict.fromkeys(self._grids, (np.inf, -np.inf))
-        self._counts: dict[tuple[str, str], NDArray[np.int64]] = {}
+    FINE_BINS = 8192
+    FIRST_BINS = 2048
 
-    def look(self, reference: Mapping[str, Batch], estimate: Mapping[str, Batch]) -> None:
-        """Widens the ranges by one batch of both models' outputs."""
-        for name, (low, high) in self._ranges.items():
-            both = reference[name], estimate[name]
-            self._ranges[name] = min(low, *(float(one.min()) for one in both)), max(high, *(float(one.max()) for one in both))
+    def __init__(self, series: Sequence[str], params: QuantParams | None) -> None:
+        self._series = series
+        gridded = params is not None and params.scale.size == 1
+        self._width = float(params.scale[0]) if params is not None and gridded else 0.0
+        self._first = 0
+        self._counts = np.zeros((len(series), 0), np.int64)
 
-    def count(self, reference: Mapping[str, Batch], estimate: Mapping[str, Batch]) -> None:
-        """Counts one batch, within ranges that are known."""
-        for name in self._grids:
-            edges = self._edges(name)
-            for what, values in (("float", reference[name]), ("quantized", estimate[name])):
-                self._counts[name, what] = self._counts.get((name, what), 0) + _counts(values, edges)
+    def add(self, values: Mapping[str, Batch], low: float, high: float) -> None:
+        """Counts one batch of every series, all of whose values lie in [low, high]."""
+        from benchmarks._kernels import count
+
+        if not self._width:
+            extent = (high - low) or max(abs(high), 1.0)
+            self._width = extent / self.FIRST_BINS
+        self._cover(low, high)
+        for counts, name in zip(self._counts, self._series, strict=True):
+            count(values[name].astype(np.float32, copy=False).ravel("K"), 1 / self._width, self._first, counts)
+
+    def _cover(self, low: float, high: float) -> None:
+        """Makes room from `low` to `high`."""
+        while self._bin(max(high, 0.0)) - self._bin(min(low, 0.0)) >= self.FINE_BINS:
+            self._coarsen()
+        first, last = self._bin(low), self._bin(high)
+        if self._counts.shape[1]:
+            first, last = min(first, self._first), max(last, self._first + self._counts.shape[1] - 1)
+        grown = np.zeros((len(self._series), last - first + 1), np.int64)
+        start = self._first - first
+        grown[:, start : start + self._counts.shape[1]] = self._counts
+        self._first, self._counts = first, grown
+
+    def _bin(self, value: float) -> int:
+        return int(np.floor(value * (1 / self._width) + 0.5))
+
+    def _coarsen(self) -> None:
+        """Joins every bin around a multiple of three with its neighbours."""
+        where = np.floor((np.arange(self._counts.shape[1]) + self._first + 1) / 3).astype(np.int64)
+        self._width *= 3
+        if where.size:
+            self._first = int(where[0])
+            joined = [np.bincount(where - self._first, weights=counts).astype(np.int64) for counts in self._counts]
+            self._counts = np.stack(joined)
 
     def arrays(self) -> Arrays:
-        edges = {f"{name}|output|edges": self._edges(name) for name in self._grids}
-        return edges | {f"{name}|output|{what}": counts for (name, what), counts in self._counts.items()}
-
-    def _edges(self, name: str) -> NDArray[np.float64]:
-        return bin_edges(*self._ranges[name], self._grids[name])
+        """`edges`, of at most MOST_BINS bins, and the counts of each series."""
+        fine = self._counts.shape[1]
+        joined = -(-fine // MOST_BINS)
+        bins = -(-fine // joined)
+        padded = np.pad(self._counts, ((0, 0), (0, bins * joined - fine))).reshape(len(self._series), bins, joined)
+        edges = (self._first - 0.5 + joined * np.arange(bins + 1)) * self._width
+        return {"edges": edges} | dict(zip(self._series, padded.sum(axis=2), strict=True))
 
 
 def bin_edges(low: float, high: float, params: QuantParams | None) -> NDArray[np.float64]:

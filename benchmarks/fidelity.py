@@ -6,7 +6,6 @@ as it is: the error of an output is the cumulative one, of everything quantized 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,27 +95,31 @@ class ErrorSums:
         self._signal = self._noise = self._cosines = self._max_abs = 0.0
         self._values = self._directed = 0
 
-    def add(self, reference: Batch, estimate: Batch, what: str) -> None:
-        """Takes in one batch of both; `what` names them in errors.
+    def add(self, reference: Batch, estimate: Batch, what: str) -> tuple[float, float]:
+        """Takes in one batch of both, of at least one value; `what` names them in errors. Returns the least and greatest value.
 
         Raises:
             ValueError: the shapes differ.
             QuantizationError: a value is NaN or infinite.
         """
+        from benchmarks._kernels import pair_sums
+
         if reference.shape != estimate.shape:
             raise ValueError(f"{what}: float has shape {reference.shape}, quantized {estimate.shape}")
-        require_finite(what, reference, estimate)
-        x, x_hat = (values.reshape(len(values), -1).astype(np.float64) for values in (reference, estimate))
-        error = x - x_hat
-        energy, noise, common, other = (_dot(*pair) for pair in ((x, x), (error, error), (x, x_hat), (x_hat, x_hat)))
+        x, x_hat = (np.ascontiguousarray(rows, np.float32) for rows in _rows(reference, estimate))
+        rows = np.empty((len(x), 9))
+        pair_sums(x, x_hat, rows)
+        require_finite(what, rows[:, :5])
+        energy, noise, common, other, greatest, *extremes = rows.T
         norms = np.sqrt(energy) * np.sqrt(other)
         directed = norms > 0
         self._signal += float(energy.sum())
         self._noise += float(noise.sum())
         self._cosines += float(np.clip(common[directed] / norms[directed], -1.0, 1.0).sum())
-        self._max_abs = max(self._max_abs, float(error.max(initial=0.0)), -float(error.min(initial=0.0)))
+        self._max_abs = max(self._max_abs, float(greatest.max()))
         self._values += x.size
         self._directed += int(directed.sum())
+        return float(min(extremes[0].min(), extremes[2].min())), float(max(extremes[1].max(), extremes[3].max()))
 
     def figures(self) -> ErrorReport:
         """The figures of everything taken in so far: at least one value."""
@@ -129,10 +132,12 @@ class ErrorSums:
         )
 
 
-def _dot(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Scalar product of each sample, without a temporary of the size of the batch."""
-    products: NDArray[np.float64] = np.einsum("ij,ij->i", a, b)
-    return products
+def _rows(*tensors: Batch) -> list[Batch]:
+    """[N, values of a sample] of tensors of one shape; without a copy where memory holds them in one order."""
+    order = np.argsort([-stride for stride in tensors[0].strides[1:]], kind="stable") + 1
+    if all(tensor.strides == tensors[0].strides for tensor in tensors):
+        tensors = tuple(tensor.transpose(0, *order) for tensor in tensors)
+    return [tensor.reshape(len(tensor), -1) for tensor in tensors]
 
 
 def require_finite(what: str, *tensors: NDArray[Any]) -> None:
@@ -156,24 +161,12 @@ def _error_report(sqnr_db: float | None, exact: bool, mse: float, cosine: float 
     )
 
 
-class LayerErrors:
-    """Collects the error of every layer's output, then reports on the layers."""
+def layer_report(layer: QuantizedLayer, error: ErrorReport) -> LayerReport:
+    """What became of a layer, with the error of its output.
 
-    def __init__(self, layers: Sequence[QuantizedLayer]) -> None:
-        self._layers = layers
-        self._sums = {layer.name: ErrorSums() for layer in layers}
-
-    def add(self, reference: Mapping[str, Batch], estimate: Mapping[str, Batch]) -> None:
-        """Takes in one batch: the outputs of float and of quantized model, by layer name; raises what `ErrorSums.add` does."""
-        for name, sums in self._sums.items():
-            sums.add(reference[name], estimate[name], f"The output of {name}")
-
-    def reports(self) -> list[LayerReport]:
-        """One report a layer, in execution order, after at least one batch."""
-        return [_layer_report(layer, self._sums[layer.name].figures()) for layer in self._layers]
-
-
-def _layer_report(layer: QuantizedLayer, error: ErrorReport) -> LayerReport:
+    Raises:
+        QuantizationError: a value of its weight is NaN or infinite.
+    """
     assert layer.output is not None, f"{layer.name} hands nothing on"
     return LayerReport(
         name=layer.name,

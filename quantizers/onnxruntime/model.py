@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from quantizers.adapter import Batch
 from quantizers.errors import ConversionFailed, NothingQuantized
 from quantizers.numerics import dequantize
 from quantizers.onnxruntime.describe import Record
 from quantizers.onnxruntime.reader import DYNAMIC
-from quantizers.onnxruntime.session import OnnxSession, channels_first, channels_last
-from quantizers.schema import Execution, Mode, QuantizedLayer, Technique
+from quantizers.onnxruntime.session import OnnxSession, channels_first
+from quantizers.schema import Execution, Mode, QuantizedLayer, QuantParams, Technique
 
 _BATCH = 100
 _WHY_SIMULATED = {
@@ -50,18 +52,17 @@ class OnnxModel:
 
     def activations(self, batch: Batch) -> Mapping[str, Batch]:
         """The output of every weighted layer, after the activation function that belongs to it, channels last."""
-        session = self._observed_session()
         names = [record.output for record in self._records]
         parts: dict[str, list[Batch]] = {record.layer.name: [] for record in self._records}
         for part in self._parts(batch):
-            for record, values in zip(self._records, session.tensors(names, channels_first(part)), strict=True):
+            for record, values in zip(self._records, self._observed.tensors(names, channels_first(part)), strict=True):
                 output = record.layer.output
-                params = None if output is None else output.params
-                real = values if params is None else dequantize(values, params)
-                parts[record.layer.name].append(channels_last(real.astype(np.float32)))
-        return {name: np.concatenate(values) for name, values in parts.items()}
+                real = _to_float(values, None if output is None else output.params)
+                parts[record.layer.name].append(np.moveaxis(real, 1, -1))
+        return {name: values[0] if len(values) == 1 else np.concatenate(values) for name, values in parts.items()}
 
-    def _observed_session(self) -> OnnxSession:
+    @cached_property
+    def _observed(self) -> OnnxSession:
         """The same model, with the layers' outputs among its own."""
         model = onnx.load(self.path)
         present = {output.name for output in model.graph.output}
@@ -75,6 +76,18 @@ class OnnxModel:
         size = 1 if dynamic else _BATCH
         for start in range(0, len(batch), size):
             yield batch[start : start + size]
+
+
+def _to_float(values: NDArray[Any], params: QuantParams | None) -> Batch:
+    """What an output stands for, as float32: code × scale of a file is exact before it is rounded, so float32 does it."""
+    if params is None:
+        return values.astype(np.float32, copy=False)
+    if params.scale.size > 1:
+        return dequantize(values, params).astype(np.float32)
+    real: Batch = values.astype(np.float32)
+    real -= np.float32(params.zero_point[0])
+    real *= np.float32(params.scale[0])
+    return real
 
 
 def check(model: OnnxModel, technique: Technique, input_shape: tuple[int, ...]) -> None:

@@ -52,8 +52,3 @@ class OnnxSession:
 def channels_first(batch: Batch) -> NDArray[np.float32]:
     """[N, …, C] to a contiguous [N, C, …]."""
     return np.ascontiguousarray(np.moveaxis(batch, -1, 1), np.float32)
-
-
-def channels_last(x: NDArray[np.float32]) -> Batch:
-    """[N, C, …] to a contiguous [N, …, C]; vectors stay as they are."""
-    return np.ascontiguousarray(np.moveaxis(x, 1, -1))

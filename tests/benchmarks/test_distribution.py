@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.distribution import BINS, MOST_BINS, OutputHistograms, bin_edges, weight_distributions
+from benchmarks.distribution import BINS, MOST_BINS, GrowingHistogram, bin_edges, weight_distributions
 from quantizers.errors import QuantizationError
 from quantizers.numerics import dequantize, quantize
 from quantizers.schema import Granularity, QuantParams
@@ -114,23 +114,43 @@ def test_a_weight_that_is_not_finite_is_refused(make_layer) -> None:
         weight_distributions([make_layer(reference=np.array([[1.0, np.inf]], np.float32), dtype="float32")])
 
 
-@pytest.mark.parametrize("params", [None, grid(0.05, -20)])
-def test_outputs_are_counted_batch_by_batch_on_one_set_of_bins(make_layer, params: QuantParams | None) -> None:
+@pytest.mark.parametrize("params", [None, grid(0.05, -20), grid(2e-5, 0, -32768, 32767)])
+@pytest.mark.parametrize("growth", [1.0, 50.0, 1e5])
+def test_outputs_are_counted_in_one_pass_on_one_set_of_bins(params: QuantParams | None, growth: float) -> None:
     rng = np.random.default_rng(0)
-    before = [3 * rng.standard_normal((n, 4, 2)).astype(np.float32) for n in (5, 5, 3)]
+    before = [
+        spread * rng.standard_normal((n, 4, 2)).astype(np.float32)
+        for spread, n in zip((3, 3 * growth, 1), (5, 5, 3), strict=True)
+    ]
     after = [one if params is None else dequantize(quantize(one, params), params).astype(np.float32) for one in before]
-    histograms = OutputHistograms([make_layer(output=params)])
-    pairs = [({"conv1": one}, {"conv1": other}) for one, other in zip(before, after, strict=True)]
-    for pair in pairs:
-        histograms.look(*pair)
-    for pair in pairs:
-        histograms.count(*pair)
-    arrays = histograms.arrays()
-    assert set(arrays) == {"conv1|output|edges", "conv1|output|float", "conv1|output|quantized"}
+    histogram = GrowingHistogram(("float", "quantized"), params)
+    for one, other in zip(before, after, strict=True):
+        both = np.stack([one, other])
+        histogram.add({"float": one, "quantized": other}, float(both.min()), float(both.max()))
+    arrays = histogram.arrays()
+    assert len(arrays["edges"]) <= MOST_BINS + 1
+    assert (np.diff(arrays["edges"]) > 0).all()
     for what, values in (("float", before), ("quantized", after)):
-        counts = arrays[f"conv1|output|{what}"]
-        assert counts.sum() == 13 * 4 * 2
-        assert counts.tolist() == np.histogram(np.concatenate(values), arrays["conv1|output|edges"])[0].tolist()
+        assert arrays[what].sum() == 13 * 4 * 2
+        assert arrays[what].tolist() == np.histogram(np.concatenate(values), arrays["edges"])[0].tolist()
+
+
+def test_codes_of_an_output_lie_in_the_middle_of_their_bins() -> None:
+    params = grid(0.1, 3, -8, 7)
+    values = dequantize(np.arange(-8, 8), params).astype(np.float32)
+    histogram = GrowingHistogram(("quantized",), params)
+    histogram.add({"quantized": values}, float(values.min()), float(values.max()))
+    arrays = histogram.arrays()
+    assert arrays["quantized"].tolist() == [1] * 16
+    np.testing.assert_allclose((arrays["edges"][:-1] + arrays["edges"][1:]) / 2, values, atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.0, 3.0, -1e-30, 1e30])
+def test_an_output_of_one_value_has_a_histogram(value: float) -> None:
+    values = np.full((2, 3), value, np.float32)
+    histogram = GrowingHistogram(("float",), None)
+    histogram.add({"float": values}, float(values.min()), float(values.max()))
+    assert histogram.arrays()["float"].sum() == 6
 
 
 def test_arrays_are_stored_without_pickles(make_layer) -> None:

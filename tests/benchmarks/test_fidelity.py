@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from benchmarks.fidelity import ErrorSums, LayerErrors, tensor_report, weight_report
+from benchmarks.fidelity import ErrorSums, tensor_report, weight_report
+from benchmarks.outputs import LayerOutputs
 from quantizers.errors import QuantizationError
 from quantizers.numerics import quantization_error, tensor_error
 from quantizers.schema import Granularity, QuantParams
@@ -34,6 +35,22 @@ def test_batches_of_any_size_give_the_figures_of_the_whole(data: st.DataObject, 
     assert found.cosine == (pytest.approx(np.mean(cosines), abs=1e-12) if cosines else None)
 
 
+@pytest.mark.parametrize("axes", [(0, 1, 2, 3), (0, 3, 1, 2), (0, 2, 1, 3)])
+def test_the_layout_in_memory_changes_no_figure(axes: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((3, 4, 5, 2)).astype(np.float32)
+    x_hat = x + rng.standard_normal(x.shape).astype(np.float32)
+    expected, found, mixed = ErrorSums(), ErrorSums(), ErrorSums()
+    laid_out = [np.moveaxis(np.ascontiguousarray(one.transpose(axes)), range(4), axes) for one in (x, x_hat)]
+    assert (laid_out[0] == x).all()
+    extremes = expected.add(x, x_hat, "x")
+    assert extremes == (min(x.min(), x_hat.min()), max(x.max(), x_hat.max()))
+    assert found.add(*laid_out, "x") == mixed.add(laid_out[0], x_hat, "x") == extremes
+    for other in (found, mixed):
+        for figure in ("sqnr_db", "mse", "cosine", "max_abs"):
+            assert getattr(other.figures(), figure) == pytest.approx(getattr(expected.figures(), figure), rel=1e-12)
+
+
 def test_equal_outputs_are_exact_and_have_no_sqnr() -> None:
     sums = ErrorSums()
     sums.add(np.ones((2, 3), np.float32), np.ones((2, 3), np.float32), "x")
@@ -57,14 +74,14 @@ def test_figures_that_do_not_exist_say_why() -> None:
 def test_no_figure_is_made_of_nan(bad: float, make_layer) -> None:
     broken = np.array([[1.0, bad]], np.float32)
     with pytest.raises(QuantizationError, match="output of conv1"):
-        LayerErrors([make_layer()]).add({"conv1": np.ones((1, 2), np.float32)}, {"conv1": broken})
+        LayerOutputs([make_layer()]).add({"conv1": np.ones((1, 2), np.float32)}, {"conv1": broken})
     with pytest.raises(QuantizationError, match="weight of conv1"):
         weight_report(make_layer(reference=broken, dtype="float32").weight)
 
 
 def test_outputs_of_different_shape_are_not_compared(make_layer) -> None:
     with pytest.raises(ValueError, match=r"conv1.*\(1, 2\).*\(1, 1\)"):
-        LayerErrors([make_layer()]).add({"conv1": np.ones((1, 2), np.float32)}, {"conv1": np.ones((1, 1), np.float32)})
+        LayerOutputs([make_layer()]).add({"conv1": np.ones((1, 2), np.float32)}, {"conv1": np.ones((1, 1), np.float32)})
 
 
 @pytest.mark.parametrize("granularity", list(Granularity))
@@ -105,7 +122,7 @@ def test_an_activations_grid_is_told_in_full(make_layer) -> None:
 def test_layers_are_reported_in_execution_order_and_as_clean_json(make_layer) -> None:
     layers = [make_layer("late"), make_layer("early", dtype="float32")]
     outputs = {layer.name: np.random.default_rng(0).standard_normal((3, 5)).astype(np.float32) for layer in layers}
-    errors = LayerErrors(layers)
+    errors = LayerOutputs(layers, threads=2)
     errors.add(outputs, {**outputs, "late": outputs["late"] + np.float32(0.1)})
     late, early = [asdict(report) for report in errors.reports()]
     assert (late["name"], early["name"]) == ("late", "early")
