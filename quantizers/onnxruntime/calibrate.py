@@ -2,28 +2,33 @@
 
 The runtime's histogram calibrators keep every activation of all they read in one go. Given one batch at a time they merge its
 histogram into the last one and forget it, so batches are handed over singly and the ranges are passed to `quantize_static` as
-its calibration cache.
+its calibration cache. They depend on the float model and the samples alone, so trials that share a folder measure them once.
 """
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod
 from onnxruntime.quantization.calibrate import create_calibrator, save_tensors_data
 
 from quantizers.adapter import Batch, Report
 from quantizers.onnxruntime.session import channels_first
+from quantizers.shared import once
 
 _BATCH = 32
+_RANGES = "ranges.json"
 
 
 class Calibrator(StrEnum):
@@ -59,27 +64,38 @@ class _OneBatch(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has
 
 
 def measure_ranges(
-    prepared: Path, input_name: str, samples: Batch, calibrator: Calibrator, folder: Path, report: Report
+    prepared: Path, input_name: str, samples: Batch, calibrator: Calibrator, shared: Path, report: Report
 ) -> tuple[Path, CalibrationMethod]:
-    """Runs the float model at `prepared` on `samples` and writes the range of every activation to a file in `folder`.
+    """Runs the float model at `prepared` on `samples`, unless `shared` holds the range of every activation already.
 
     Returns:
-        The file, in the form `quantize_static` takes as `calibration_cache_path`, and the method it has to be told.
+        A file with the ranges, in the form `quantize_static` takes as `calibration_cache_path`, and the method it has to be
+        told.
     """
     recipe = _RECIPES[calibrator]
-    path = folder / "ranges.json"
-    with redirect_stdout(sys.stderr):  # The calibrators print what they do.
+    depends_on = {
+        "onnxruntime": onnxruntime.__version__,
+        "model": hashlib.sha256(prepared.read_bytes()).hexdigest(),
+        "samples": hashlib.sha256(samples.tobytes()).hexdigest(),
+        "calibrator": calibrator.value,
+    }
+    entry = once(shared, "ranges", depends_on, lambda folder: _measure(prepared, input_name, samples, recipe, folder, report))
+    return entry / _RANGES, recipe.method
+
+
+def _measure(prepared: Path, input_name: str, samples: Batch, recipe: _Recipe, folder: Path, report: Report) -> None:
+    # The calibrators print what they do, and need the float model with an output for every activation.
+    with redirect_stdout(sys.stderr), TemporaryDirectory() as scratch:
         observer = create_calibrator(
             prepared,
-            augmented_model_path=str(folder / "augmented.onnx"),
+            augmented_model_path=str(Path(scratch) / "augmented.onnx"),
             calibrate_method=recipe.method,
             extra_options=recipe.settings,
         )
         for done, batch in _batches(samples):
             report(0.2 + 0.5 * done / len(samples), f"Calibrating: {done} of {len(samples)} samples")
             observer.collect_data(_OneBatch(input_name, batch))
-        save_tensors_data(observer.compute_data(), path)
-    return path, recipe.method
+        save_tensors_data(observer.compute_data(), folder / _RANGES)
 
 
 def _batches(samples: Batch) -> Iterator[tuple[int, NDArray[np.float32]]]:

@@ -114,7 +114,8 @@ def _quantize_static(job: Job, activation: QuantType, weight: QuantType, exclude
     assert job.samples is not None
     calibrator = Calibrator(str(options.get("calibrator", Calibrator.MINMAX)))
     input_name = job.prepared.graph.input[0].name
-    ranges, method = measure_ranges(job.path, input_name, job.samples, calibrator, job.folder, job.report)
+    shared = job.request.shared or job.folder
+    ranges, method = measure_ranges(job.path, input_name, job.samples, calibrator, shared, job.report)
     job.report(0.75, "Quantizing")
     target = job.folder / "static.onnx"
     quantize_static(
