@@ -1,8 +1,13 @@
-"""The one shared state between pages, command line and worker: runs and their results; `queue` has the rest."""
+"""The one shared state between pages, command line and worker: runs and their results.
+
+`queue` has what happens to a run until it ends, `listing` tables of many, `labels` tags and notes, `garbage` what is removed.
+"""
 
 from __future__ import annotations
 
+import os
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +15,13 @@ from typing import Any
 from sqlalchemy import RowMapping, select, update
 
 from experiments.home import home
-from experiments.store.artefacts import ArtefactStore
+from experiments.store import garbage, labels, listing
+from experiments.store.artefacts import URL_VARIABLE, ArtefactStore
 from experiments.store.database import open_database
+from experiments.store.garbage import Collected
+from experiments.store.listing import NO_FILTERS, Filters, Listing, Order
 from experiments.store.queue import Finished, Queue
-from experiments.store.tables import run_layers, runs
+from experiments.store.tables import FIGURES, run_layers, runs
 from quantizers.errors import UnknownName
 from quantizers.schema import Status
 
@@ -24,7 +32,7 @@ RunDocument = dict[str, Any]
 
 SECTIONS = ("execution", "layers_total", "layers_quantized", "size", "quality", "latency", "memory", "provenance")
 """What only a finished trial has; before that each is None, with the reason beside it."""
-_LISTED = [column for column in runs.c if column.name not in ("cancel", "digest")]
+_LISTED = [column for column in runs.c if column.name not in ("cancel", "digest", *FIGURES)]
 
 
 class Store(Queue):
@@ -32,7 +40,7 @@ class Store(Queue):
 
     def __init__(self, folder: Path | None = None) -> None:
         self.home = folder or home()
-        self.artefacts = ArtefactStore(self.home / "artefacts")
+        self.artefacts = ArtefactStore(self.home / "artefacts", os.environ.get(URL_VARIABLE))
         self._engine = open_database(self.home)
 
     # ── asking ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -55,8 +63,27 @@ class Store(Queue):
         if ids is not None:
             query = query.where(runs.c.id.in_(list(ids)))
         with self._reading() as connection:
-            rows = connection.execute(query.order_by(runs.c.created.desc(), runs.c.position)).mappings()
-            return [self._document(row) for row in rows]
+            rows = connection.execute(query.order_by(runs.c.created.desc(), runs.c.position)).mappings().all()
+            tags = labels.tags_of(connection, [row["id"] for row in rows])
+        return [self._document(row, tags.get(row["id"], [])) for row in rows]
+
+    def summaries(
+        self,
+        filters: Filters = NO_FILTERS,
+        order: Order = Order.CREATED,
+        *,
+        descending: bool = True,
+        limit: int = 50,
+        offset: int = 0,
+    ) -> Listing:
+        """A page of rows for a table, without reading the documents they are cut from."""
+        with self._reading() as connection:
+            return listing.page(connection, filters, order, descending=descending, limit=limit, offset=offset)
+
+    def facets(self) -> dict[str, Counter[str]]:
+        """For status, model, backend, technique and tag: the values there are, with the number of runs that have each."""
+        with self._reading() as connection:
+            return listing.facets(connection)
 
     def run(self, run_id: str) -> RunDocument:
         """One run with its layers.
@@ -87,29 +114,66 @@ class Store(Queue):
         """Where the process of a run writes what its libraries print."""
         return self.home / "logs" / f"{run_id}.log"
 
+    def shared_path(self, experiment_id: str) -> Path:
+        """Where the trials of an experiment keep the work that they share."""
+        return self.home / "shared" / experiment_id
+
+    # ── what people write on runs ───────────────────────────────────────────────────────────────────────────────────────
+
+    def tag(self, ids: Sequence[str], *, add: Sequence[str] = (), remove: Sequence[str] = ()) -> None:
+        """Gives tags to runs and takes others away.
+
+        Raises:
+            UnknownName: one of the runs does not exist.
+            InputError: an impossible tag.
+        """
+        with self._engine.begin() as connection:
+            labels.tag(connection, ids, add, remove)
+
+    def note(self, run_id: str, text: str) -> None:
+        """Replaces the notes of a run; no text removes them.
+
+        Raises:
+            UnknownName: there is no such run.
+            InputError: the text is too long.
+        """
+        with self._engine.begin() as connection:
+            labels.note(connection, run_id, text)
+
     # ── tidying ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def delete(self, ids: Sequence[str]) -> None:
-        """Hides runs, stopping those that are active; `restore` brings them back."""
+        """Hides runs, stopping those that are active; `restore` brings them back for `garbage.DELETED_KEPT_SECONDS`."""
         for run_id in ids:
             self.cancel(run_id=run_id)
         self._mark_deleted(ids, time.time())
 
-    def restore(self, ids: Sequence[str]) -> None:
-        """Undoes `delete`."""
-        self._mark_deleted(ids, None)
+    def restore(self, ids: Sequence[str]) -> int:
+        """Undoes `delete` and returns how many runs are back: fewer than asked for when some have been purged."""
+        return self._mark_deleted(ids, None)
 
-    def _mark_deleted(self, ids: Sequence[str], moment: float | None) -> None:
+    def collect_garbage(
+        self, *, deleted_kept_seconds: float = garbage.DELETED_KEPT_SECONDS, grace_seconds: float = garbage.GRACE_SECONDS
+    ) -> Collected:
+        """Purges runs that were deleted long ago and removes what belongs to none; safe while others work."""
+        now = time.time()
         with self._engine.begin() as connection:
-            connection.execute(update(runs).where(runs.c.id.in_(list(ids))).values(deleted=moment))
+            purged = garbage.purge(connection, now - deleted_kept_seconds)
+        folders = garbage.remove_folders(self._engine, self.home / "shared", self.home / "logs", now - grace_seconds)
+        files, size = garbage.remove_files(self._engine, self.artefacts, now - grace_seconds)
+        return Collected(purged, files, size, folders)
 
-    def _document(self, row: RowMapping) -> RunDocument:
+    def _mark_deleted(self, ids: Sequence[str], moment: float | None) -> int:
+        with self._engine.begin() as connection:
+            return connection.execute(update(runs).where(runs.c.id.in_(list(ids))).values(deleted=moment)).rowcount
+
+    def _document(self, row: RowMapping, tags: list[str]) -> RunDocument:
         spec = row["spec"]
         head: RunDocument = {"schema": 1, "run_id": row["id"], "experiment_id": row["experiment_id"], "status": row["status"]}
         head |= {name: row[name] for name in ("model", "backend", "technique", "stage", "progress", "error", "phase", "live")}
         head |= {name: row[name] for name in ("created", "started", "finished", "phase_started")}
         head |= {"options": spec["options"], "keep_float": spec["keep_float"], "measurement": spec["measurement"]}
-        head["artefact"] = self._artefact(row["files"])
+        head |= {"tags": tags, "notes": row["notes"], "artefact": self._artefact(row["files"])}
         if row["result"] is not None:
             return head | dict(row["result"])
         return head | dict.fromkeys(SECTIONS) | {f"{name}_why_not": f"the run is {row['status']}" for name in SECTIONS}
@@ -118,4 +182,4 @@ class Store(Queue):
         if not files:
             return None
         key = files["artefact"]
-        return {"path": str(self.artefacts.root / key[:2] / key), "sha256": Path(key).stem}
+        return {"path": self.artefacts.location(key), "sha256": Path(key).stem}

@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, Boolean, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table
+from sqlalchemy import JSON, Boolean, Column, FetchedValue, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
 
 metadata = MetaData()
+
+FIGURES = {
+    "size_bytes": ("size", "bytes"),
+    "size_ratio": ("size", "ratio"),
+    "top1": ("quality", "top1"),
+    "agreement": ("quality", "agreement"),
+    "drop_pp": ("quality", "drop_pp"),
+    "p50_ms": ("latency", "p50_ms"),
+    "speedup": ("latency", "speedup"),
+}
+"""Columns of a run that the database computes from its result: by name, the section and the key of the document."""
+
+
+def _words(length: int) -> String:
+    """Text whose length is not ours to limit: SQLite ignores the number, and PostgreSQL would refuse what is longer."""
+    return String(length).with_variant(Text, "postgresql")
+
 
 experiments = Table(
     "experiment",
@@ -19,13 +36,13 @@ runs = Table(
     Column("id", String(32), primary_key=True),
     Column("experiment_id", String(32), ForeignKey("experiment.id"), nullable=False),
     Column("position", Integer, nullable=False),
-    Column("model", String(200), nullable=False),
+    Column("model", _words(200), nullable=False),
     Column("backend", String(40), nullable=False),
-    Column("technique", String(2000), nullable=False),
+    Column("technique", _words(2000), nullable=False),
     Column("status", String(20), nullable=False),
     Column("spec", JSON, nullable=False),
     Column("digest", String(64), nullable=False),
-    Column("stage", String(200), nullable=False, default=""),
+    Column("stage", _words(200), nullable=False, default=""),
     Column("progress", Float, nullable=False, default=0.0),
     Column("cancel", Boolean, nullable=False, default=False),
     Column("pid", Integer),
@@ -42,8 +59,20 @@ runs = Table(
     Column("result", JSON),
     Column("error", JSON),
     Column("files", JSON),
+    Column("notes", Text, nullable=False, server_default=""),
+    *(Column(name, Float, FetchedValue()) for name in FIGURES),
     Index("run_by_status", "status"),
     Index("run_by_experiment", "experiment_id"),
+    Index("run_by_created", "created"),
+    *(Index(f"run_by_{name}", name) for name in FIGURES),
+)
+
+run_tags = Table(
+    "run_tag",
+    metadata,
+    Column("run_id", String(32), ForeignKey("run.id"), primary_key=True),
+    Column("tag", String(100), primary_key=True),
+    Index("run_tag_by_tag", "tag"),
 )
 
 # A worker is alive while its beat goes up; who watches compares beats with a clock of his own, so no clocks are compared.
