@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from benchmarks.suite import latency_noise, weight_error
+from benchmarks.suite import latency_noise, weight_analysis, weight_error
 from benchmarks.suite.figure import Figures
 
 BENCHMARKS: Mapping[str, Callable[[], Figures]] = {
     "weight_error": weight_error.run,
+    "weight_analysis": weight_analysis.run,
     "latency_noise": latency_noise.run,
 }
