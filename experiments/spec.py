@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from models import datasets, zoo
+from models.datasets import Split
 from models.float_model import ModelInfo
 from quantizers.capabilities import Capability, check_options, require, require_keep_float, resolve_options
 from quantizers.errors import BadData, InputError, UnknownName, Unsupported
@@ -155,7 +156,8 @@ def plan(spec: ExperimentSpec) -> Plan:
         InputError: unknown names, data that does not fit the model, options that fit no technique, or no technique that
             is possible (then with the first one's reason).
     """
-    measurement = _resolve(spec.measurement, model_info(spec.model))
+    data = _fitting_data(spec.measurement.data, model_info(spec.model))
+    measurement = _resolve(spec.measurement, data)
     if not spec.techniques:
         raise InputError("No technique was chosen.", "Choose at least one.")
     _check_layers(spec)
@@ -164,6 +166,7 @@ def plan(spec: ExperimentSpec) -> Plan:
     cells: list[Capability] = []
     for backend, technique in dict.fromkeys((backend, Technique.parse(code)) for backend, code in spec.techniques):
         try:
+            _require_trainable(technique, data)
             cells.append(require(backend, technique))
             if spec.keep_float:
                 require_keep_float(backend, technique)
@@ -178,10 +181,36 @@ def plan(spec: ExperimentSpec) -> Plan:
     return Plan(tuple(trials), tuple(impossible))
 
 
-def _resolve(measurement: Measurement, model: ModelInfo) -> Measurement:
-    """The measurement with its sample counts filled in, on data that exists, fits the model and is large enough."""
-    sizes = _split_sizes(measurement.data, model)
-    calibration, evaluation = sizes[datasets.Split.CALIBRATION], sizes[datasets.Split.TEST]
+@dataclass(frozen=True, slots=True)
+class _Data:
+    """What planning has to know of a dataset: its name, the samples in each split, and whether they are labelled."""
+
+    id: str
+    sizes: Mapping[str, int]
+    labelled: bool
+
+
+def _fitting_data(data: str, model: ModelInfo) -> _Data:
+    """Data that exists and fits `model`; bundled data is not loaded for it, a person's own is."""
+    described = {entry.id: entry for entry in datasets.catalogue()}.get(data)
+    if described is None:
+        loaded = datasets.load(data)
+        for split in loaded.rows:
+            datasets.check_fits(loaded.split(split), model)
+        return _Data(data, loaded.info.splits, loaded.y is not None)
+    if described.why_not:
+        raise Unsupported(f"{described.title} cannot be used here: {described.why_not}")
+    if described.shape is not None and described.shape != model.input_shape:
+        raise BadData(
+            f"{described.title} has samples of {_shape(described.shape)}; {model.title} takes {_shape(model.input_shape)}.",
+            f"Data that fits: {', '.join(model.datasets)}.",
+        )
+    return _Data(data, described.splits, described.labels is not None)
+
+
+def _resolve(measurement: Measurement, data: _Data) -> Measurement:
+    """The measurement with its sample counts filled in, on data that is large enough."""
+    calibration, evaluation = data.sizes[Split.CALIBRATION], data.sizes[Split.TEST]
     resolved = replace(
         measurement,
         calibration_samples=measurement.calibration_samples or min(DEFAULT_CALIBRATION_SAMPLES, calibration),
@@ -192,26 +221,16 @@ def _resolve(measurement: Measurement, model: ModelInfo) -> Measurement:
         ("evaluation", resolved.eval_samples, evaluation),
     ):
         if asked is not None and asked > there:
-            raise BadData(f"{asked:,} {name} samples were asked for, but {measurement.data} has {there:,}.", "Ask for fewer.")
+            raise BadData(f"{asked:,} {name} samples were asked for, but {data.id} has {there:,}.", "Ask for fewer.")
     return resolved
 
 
-def _split_sizes(data: str, model: ModelInfo) -> Mapping[str, int]:
-    """Samples in each split of data that fits `model`; bundled data is not loaded for it, a person's own is."""
-    described = {entry.id: entry for entry in datasets.catalogue()}.get(data)
-    if described is None:
-        loaded = datasets.load(data)
-        for split in loaded.rows:
-            datasets.check_fits(loaded.split(split), model)
-        return loaded.info.splits
-    if described.why_not:
-        raise Unsupported(f"{described.title} cannot be used here: {described.why_not}")
-    if described.shape is not None and described.shape != model.input_shape:
-        raise BadData(
-            f"{described.title} has samples of {_shape(described.shape)}; {model.title} takes {_shape(model.input_shape)}.",
-            f"Data that fits: {', '.join(model.datasets)}.",
-        )
-    return described.splits
+def _require_trainable(technique: Technique, data: _Data) -> None:
+    """Refuses to train on data without labels, or on the very samples that accuracy is then measured on."""
+    if not technique.needs_training or (data.labelled and Split.TRAIN in data.sizes):
+        return
+    lack = "labels" if not data.labelled else "train split apart from the samples it is tested on"
+    raise Unsupported(f"{technique.code} trains the model, and {data.id} has no {lack}.", "Choose a dataset to train on.")
 
 
 def _shape(shape: tuple[int, ...]) -> str:

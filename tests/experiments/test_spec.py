@@ -91,6 +91,16 @@ def test_data_of_ones_own_is_looked_at_first(tmp_path: Path, x: np.ndarray, word
     assert caught.value.hint
 
 
+@pytest.mark.parametrize(("labels", "lack"), [(False, "no labels"), (True, "no train split")])
+def test_training_takes_labels_and_a_train_split(tmp_path: Path, labels: bool, lack: str) -> None:
+    arrays = {"x": np.zeros((20, 28, 28, 1), np.uint8)} | ({"y": np.arange(20) % 10} if labels else {})
+    np.savez(tmp_path / "own.npz", **arrays)
+    techniques = ((Backend.PYTORCH, "float32"), (Backend.PYTORCH, "qat_wi8_ai8"))
+    planned = plan(replace(SPEC, techniques=techniques, measurement=Measurement(str(tmp_path / "own.npz"))))
+    assert [trial.technique for trial in planned.trials] == ["float32"]
+    assert lack in planned.impossible[0].error.message
+
+
 def test_the_float_baseline_of_a_trial_differs_in_nothing_else() -> None:
     (trial,) = plan(SPEC).trials
     baseline = trial.float_baseline()
