@@ -1,61 +1,106 @@
-"""A trial's own process: `python -m experiments.jobs.child RUN_ID`. Everything heavy happens here and dies with it."""
+"""A job's own process: `python -m experiments.jobs.child PHASE OWNER RUN_ID…`. Everything heavy happens here and dies with it.
+
+It writes to the store how its runs ended. Only when it cannot, its exit code has to say so, and the worker writes it.
+"""
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
-import threading
 import time
 import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+from sqlalchemy.exc import OperationalError
+
+from experiments.jobs import ends, isolation
+from experiments.jobs.folders import shared_folder, work_folder
+from experiments.jobs.settings import Settings
+from experiments.spec import LatencyProtocol
+from experiments.store.queue import QUANTIZE_SHARE, Phase
 from experiments.store.store import Store
-from quantizers.errors import OutOfMemory, QuantScopeError, TrialError
+from quantizers.errors import StoreError
 from quantizers.schema import Status
 
-ORPHANED = 70
 REPORT_EVERY_SECONDS = 0.25
 
 
-def main(run_id: str) -> None:
-    """Runs one trial and records how it ended."""
-    threading.Thread(target=_die_with_worker, daemon=True).start()
-    store = Store()
+def main(phase: Phase, owner: str, run_ids: Sequence[str]) -> None:
+    """Runs one job and records how its runs ended."""
+    isolation.hold_leash()
+    settings = Settings.read()
+    isolation.limit_memory(settings.memory_bytes)
+    if phase is Phase.QUANTIZE:
+        isolation.step_back()
+    work = _quantize if phase is Phase.QUANTIZE else _measure
     try:
-        _run(store, run_id)
-    except QuantScopeError as error:
+        store = Store()
+        try:
+            with work_folder(store, run_ids[0]) as folder:
+                work(store, owner, run_ids, folder)
+        except Exception as error:
+            traceback.print_exc()
+            for run_id in run_ids:
+                store.end(run_id, Status.FAILED, ends.raised(error, settings), owner=owner)
+    except (StoreError, OperationalError):
         traceback.print_exc()
-        store.end(run_id, Status.FAILED, error)
-    except MemoryError:
-        traceback.print_exc()
-        store.end(run_id, Status.FAILED, OutOfMemory("The trial ran out of memory.", "Use fewer samples or a smaller model."))
-    except Exception as error:
-        traceback.print_exc()
-        what = f"The trial failed unexpectedly: {type(error).__name__}: {error}"
-        store.end(run_id, Status.FAILED, TrialError(what[:500], "The run's log holds the details."))
+        sys.exit(ends.CANNOT_KEEP)
 
 
-def _run(store: Store, run_id: str) -> None:
-    from experiments.trial import run_trial
+def _quantize(store: Store, owner: str, run_ids: Sequence[str], folder: Path) -> None:
+    from experiments.trial import awaits_latency, quantize_trial
 
-    last = 0.0
-
-    def report(fraction: float, stage: str) -> None:
-        nonlocal last
-        if time.monotonic() - last > REPORT_EVERY_SECONDS:
-            last = time.monotonic()
-            store.report(run_id, fraction, stage)
-
-    with tempfile.TemporaryDirectory(prefix="quantscope-") as folder:
-        store.finish(run_id, run_trial(store.spec(run_id), Path(folder), report))
+    (run_id,) = run_ids
+    spec = store.spec(run_id)
+    timed_later = spec.measurement.latency is not LatencyProtocol.NONE
+    reporter = _Reporter(store, owner, run_ids, 0.0, QUANTIZE_SHARE if timed_later else 1.0)
+    finished = quantize_trial(spec, folder, reporter, _shared(store, run_id), reporter.show)
+    store.keep(run_id, finished, awaits_latency=awaits_latency(finished.result), owner=owner)
 
 
-def _die_with_worker() -> None:
-    # Standard input is a pipe whose other end only the worker holds: end of file means the worker is gone.
-    sys.stdin.buffer.read()
-    os._exit(ORPHANED)
+def _measure(store: Store, owner: str, run_ids: Sequence[str], folder: Path) -> None:
+    from experiments.trial import Waiting, measure_latency
+
+    waiting = [Waiting(run_id, store.spec(run_id), store.file(run_id, "artefact")) for run_id in run_ids]
+    reporter = _Reporter(store, owner, run_ids, QUANTIZE_SHARE, 1.0)
+    for run_id, timed in measure_latency(waiting, folder, reporter, _shared(store, run_ids[0])).items():
+        files = {"samples": timed.samples} if timed.samples else {}
+        store.keep_latency(run_id, timed.added_to, files, owner=owner)
+
+
+def _shared(store: Store, run_id: str) -> Path:
+    return shared_folder(store, store.experiment_of(run_id))
+
+
+class _Reporter:
+    """Writes progress between `start` and `end`, and live data, to the store: the newest of them, a few times a second."""
+
+    def __init__(self, store: Store, owner: str, run_ids: Sequence[str], start: float, end: float) -> None:
+        self._store, self._owner, self._run_ids = store, owner, run_ids
+        self._start, self._end = start, end
+        self._progress: tuple[float, str] = (start, "Starting")
+        self._live: Mapping[str, Any] | None = None
+        self._written = 0.0
+
+    def __call__(self, fraction: float, stage: str) -> None:
+        self._progress = self._start + fraction * (self._end - self._start), stage
+        self._write()
+
+    def show(self, live: Mapping[str, Any]) -> None:
+        self._live = live
+        self._write()
+
+    def _write(self) -> None:
+        if time.monotonic() - self._written < REPORT_EVERY_SECONDS:
+            return
+        self._written = time.monotonic()
+        # A trial does not fail because nobody can be told how far it is.
+        with suppress(OperationalError):
+            for run_id in self._run_ids:
+                self._store.report(run_id, *self._progress, self._live, owner=self._owner)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(Phase(sys.argv[1]), sys.argv[2], sys.argv[3:])

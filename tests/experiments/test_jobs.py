@@ -1,75 +1,46 @@
-"""The worker and its children, for real: trials of mnist-mlp, and every way for one to die."""
+"""The worker and its children, for real: trials of mnist-mlp side by side, stopped, and taken over."""
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import psutil
 import pytest
+from workers import child_of, children_of, kill_workers, start_worker, statuses, trials, wait_for, wait_until_ended, working
 
-from experiments.jobs.worker import ROOT, ensure_worker
-from experiments.spec import Plan
+from experiments.jobs.isolation import NICENESS
+from experiments.jobs.worker import ensure_worker
+from experiments.spec import LatencyProtocol, Measurement, Plan
 from experiments.store.store import Store
-from quantizers.schema import Status
+from quantizers.errors import InputError
 
 pytestmark = pytest.mark.adapter
 
-PATIENCE_SECONDS = 120.0
-
 
 @pytest.fixture
-def worker(store: Store) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker that the test can kill, instead of the detached one that pages start."""
-    process = subprocess.Popen([sys.executable, "-m", "experiments.jobs.worker"], cwd=ROOT)
-    yield process
-    process.kill()
-    process.wait()
+def worker(home: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with working(home, QUANTSCOPE_CHILDREN="2") as process:
+        yield process
 
 
-T = TypeVar("T")
-
-
-def wait_for(look: Callable[[], T | None], what: str) -> T:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        found = look()
-        if found:
-            return found
-        time.sleep(0.1)
-    raise AssertionError(f"waited {PATIENCE_SECONDS:.0f} s in vain for {what}")
-
-
-def child_of(worker: subprocess.Popen[bytes]) -> psutil.Process:
-    """The worker's trial process, once it has begun its work."""
-
-    def look() -> psutil.Process | None:
-        found = [one for one in psutil.Process(worker.pid).children() if "experiments.jobs.child" in one.cmdline()]
-        return found[0] if found else None
-
-    return wait_for(look, "a trial's process")
-
-
-def ended(store: Store, experiment_id: str) -> list[dict[str, object]] | None:
-    runs = store.runs(experiment_id=experiment_id)
-    return None if any(Status(str(run["status"])).active for run in runs) else runs
-
-
-def test_trials_run_one_after_the_other_and_a_killed_one_fails_clearly(
-    store: Store, two_trials: Plan, worker: subprocess.Popen[bytes]
+def test_trials_run_side_by_side_behind_everything_else_and_a_killed_one_costs_only_itself(
+    store: Store, worker: subprocess.Popen[bytes]
 ) -> None:
-    experiment_id = store.submit(two_trials)
-    child_of(worker).send_signal(signal.SIGKILL)
-    first, second = wait_for(lambda: ended(store, experiment_id), "both ends")
-    assert first["status"] == "failed"
-    assert first["error"]["code"] == "backend_crashed"
-    assert "SIGKILL" in first["error"]["message"]
-    assert second["status"] == "done", second["error"]
+    experiment_id = store.submit(trials("float32", "static_wi8_ai8", "dynamic_wi8"))
+    first, second = wait_for(lambda: found if len(found := children_of(worker.pid)) == 2 else None, "two trials at once")
+    victim = first.cmdline()[-1]
+    wait_for(lambda: second.nice() == NICENESS, "a trial that steps back")
+    first.send_signal(signal.SIGKILL)
+    runs = {run["run_id"]: run for run in wait_until_ended(store, experiment_id)}
+    killed = runs.pop(victim)
+    assert (killed["status"], killed["error"]["code"]) == ("failed", "backend_crashed")
+    assert "SIGKILL" in killed["error"]["message"]
+    assert statuses(list(runs.values())) == ["done", "done"]
+    assert not list((store.home / "work").iterdir())
+    wait_for(lambda: not list((store.home / "shared").iterdir()), "the end of what the trials shared")
 
 
 def test_cancelling_stops_a_running_trial_within_three_seconds(
@@ -79,34 +50,27 @@ def test_cancelling_stops_a_running_trial_within_three_seconds(
     child = child_of(worker)
     asked = time.monotonic()
     store.cancel(experiment_id=experiment_id)
-    wait_for(lambda: ended(store, experiment_id), "the cancelled ends")
+    runs = wait_until_ended(store, experiment_id)
     assert time.monotonic() - asked < 3
-    assert {run["status"] for run in store.runs(experiment_id=experiment_id)} == {"cancelled"}
+    assert set(statuses(runs)) == {"cancelled"}
     assert not child.is_running()
 
 
-def test_a_child_dies_with_its_worker_and_its_run_can_be_resumed(
-    store: Store, two_trials: Plan, worker: subprocess.Popen[bytes]
-) -> None:
+def test_a_child_dies_with_its_worker_and_the_next_worker_does_its_trial_again(store: Store, two_trials: Plan) -> None:
     experiment_id = store.submit(two_trials)
+    worker = start_worker(store.home)
     child = child_of(worker)
     worker.kill()
     worker.wait()
     wait_for(lambda: not child.is_running(), "the orphan's end")
     ensure_worker(store.home)
-    runs = wait_for(lambda: ended(store, experiment_id), "the other trial's end")
-    assert [run["status"] for run in runs] == ["interrupted", "done"]
-    assert store.resume(experiment_id) == 1
-    ensure_worker(store.home)
-    runs = wait_for(lambda: ended(store, experiment_id), "the resumed end")
-    assert [run["status"] for run in runs] == ["done", "done"]
+    assert statuses(wait_until_ended(store, experiment_id)) == ["done", "done"]
     kill_workers(store.home)
 
 
 def test_a_data_directory_has_one_worker(store: Store, worker: subprocess.Popen[bytes]) -> None:
-    wait_for((store.home / "worker.lock").exists, "the worker's lock")
-    second = subprocess.run([sys.executable, "-m", "experiments.jobs.worker"], cwd=ROOT, timeout=30, check=False)
-    assert second.returncode == 0
+    wait_for(store.beats, "the worker")
+    assert start_worker(store.home).wait(timeout=60) == 0
     assert worker.poll() is None
 
 
@@ -116,20 +80,38 @@ def test_a_trial_that_cannot_load_its_data_says_so(
     lost = json.loads(json.dumps(two_trials.trials[0].to_dict()))
     lost["measurement"]["data"] = str(tmp_path / "gone.npz")
     trial = type(two_trials.trials[0]).from_dict(lost)
-    experiment_id = store.submit(Plan((trial,), ()))
-    (run,) = wait_for(lambda: ended(store, experiment_id), "the failure")
+    (run,) = wait_until_ended(store, store.submit(Plan((trial,), ())))
     assert (run["status"], run["error"]["code"]) == ("failed", "bad_data")
     assert run["error"]["hint"]
-    assert "Traceback" in store.log_path(str(run["run_id"])).read_text()
+    assert any("Traceback" in line for line in store.log_tail(run["run_id"], 100))
 
 
-def kill_workers(home: Path) -> None:
-    """Ends the detached workers that `ensure_worker` started for a test's directory."""
-    for process in psutil.process_iter(["cmdline"]):
-        if "experiments.jobs.worker" in (process.info["cmdline"] or []):
-            try:
-                mine = process.environ().get("QUANTSCOPE_HOME") == str(home)
-            except psutil.Error:
-                continue
-            if mine:
-                os.kill(process.pid, signal.SIGKILL)
+def test_latency_is_measured_alone_and_lost_alone(store: Store) -> None:
+    """Killed while measuring, an experiment keeps everything but its latency, and measures only that afterwards."""
+    timed = Measurement("mnist-5k", calibration_samples=20, eval_samples=50, latency=LatencyProtocol.QUICK)
+    experiment_id = store.submit(trials("static_wi8_ai8", "dynamic_wi8", measurement=timed))
+    later = store.submit(trials("float16"))
+
+    def measuring() -> psutil.Process | None:
+        return next((child for child in children_of(worker.pid) if "latency" in child.cmdline()), None)
+
+    with working(store.home, QUANTSCOPE_CHILDREN="2") as worker:
+        child = wait_for(measuring, "the measurement")
+        assert [one.pid for one in children_of(worker.pid)] == [child.pid]
+        assert child.nice() < NICENESS
+        assert statuses(store.runs(experiment_id=later)) == ["queued"]
+        quantized = [run["provenance"]["seconds"] for run in store.runs(experiment_id=experiment_id)]
+    with working(store.home, QUANTSCOPE_CHILDREN="2"):
+        runs = wait_until_ended(store, experiment_id)
+        assert statuses(runs) == ["done", "done"]
+        assert statuses(wait_until_ended(store, later)) == ["done"]
+    for run, seconds in zip(runs, quantized, strict=True):
+        assert run["latency"]["p50_ms"] > 0
+        assert {name: run["provenance"]["seconds"][name] for name in seconds} == seconds
+
+
+@pytest.mark.parametrize("text", ["many", "0", "nan"])
+def test_a_setting_that_makes_no_sense_is_refused(store: Store, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUANTSCOPE_CHILDREN", text)
+    with pytest.raises(InputError, match="QUANTSCOPE_CHILDREN"):
+        ensure_worker(store.home)

@@ -30,7 +30,7 @@ def test_a_finished_run_has_its_result_its_layers_and_its_files(store: Store, tw
     store.submit(two_trials)
     run_id = store.claim(pid=1)
     assert run_id is not None
-    store.finish(run_id, finished)
+    store.keep(run_id, finished)
     run = store.run(run_id)
     assert (run["status"], run["size"], run["layers"]) == ("done", {"bytes": 10}, [{"name": "dense"}])
     assert store.file(run_id, "artefact").read_bytes() == b"flatbuffer"

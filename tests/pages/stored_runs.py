@@ -40,7 +40,7 @@ def finish_next(store: Store) -> str:
         details, artefact = Path(folder) / "details.npz", Path(folder) / "model.tflite"
         np.savez_compressed(details, **arrays)
         artefact.write_bytes(run_id.encode())
-        store.finish(run_id, Finished(result, run["layers"], {"artefact": artefact, "details": details}))
+        store.keep(run_id, Finished(result, run["layers"], {"artefact": artefact, "details": details}))
     return run_id
 
 

@@ -145,7 +145,7 @@ def test_an_experiment_shows_each_trial_in_its_state(store: Store) -> None:
     assert [link.page for link in test.page_link if link.label == "Layers"]
     assert done != running
     test.button(key=f"new_cancel_{running}").click().run()
-    assert store.cancel_requested(running)
+    assert store.cancel_requests() == {running}
 
 
 def test_a_crash_is_shown_with_what_to_do_and_the_rest_goes_on(store: Store) -> None:
