@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +69,12 @@ class ArtefactStore:
         if self._remote:
             self._remote.upload(self._place(key), key)
         return key
+
+    def put_missing(self, sources: Mapping[str, Path], keys: Mapping[str, str]) -> None:
+        """Puts those files again, by role, that were collected as garbage after `put` and before a run named them."""
+        for role, key in keys.items():
+            if not self.holds(key):
+                self.put(sources[role])
 
     def path(self, key: str) -> Path:
         """A local file with the content of `key`.

@@ -58,7 +58,7 @@ def remove_files(engine: Engine, artefacts: ArtefactStore, before: float) -> tup
     for start in range(0, len(old), _STEP):
         with engine.begin() as connection:
             if engine.dialect.name == "postgresql":
-                connection.execute(text("LOCK TABLE run IN SHARE ROW EXCLUSIVE MODE"))
+                connection.execute(text("LOCK TABLE run IN EXCLUSIVE MODE"))
             named = _named(connection)
             garbage = [kept for kept in old[start : start + _STEP] if kept.key not in named]
             artefacts.remove(kept.key for kept in garbage)

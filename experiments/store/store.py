@@ -114,10 +114,6 @@ class Store(Queue):
         """Where the process of a run writes what its libraries print."""
         return self.home / "logs" / f"{run_id}.log"
 
-    def shared_path(self, experiment_id: str) -> Path:
-        """Where the trials of an experiment keep the work that they share."""
-        return self.home / "shared" / experiment_id
-
     # ── what people write on runs ───────────────────────────────────────────────────────────────────────────────────────
 
     def tag(self, ids: Sequence[str], *, add: Sequence[str] = (), remove: Sequence[str] = ()) -> None:
