@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.spec import TrialSpec
-from models import datasets, zoo
+from models import catalogue, datasets
 from models.datasets import LoadedDataset, Split
 from models.float_model import FloatModel
 from quantizers.adapter import Batch, Training
@@ -33,8 +33,8 @@ def load_material(spec: TrialSpec) -> Material:
     conditions = spec.measurement
     assert conditions.calibration_samples is not None, "a planned trial has its numbers"
     assert conditions.eval_samples is not None, "a planned trial has its numbers"
-    model = zoo.load(spec.model)
-    data = datasets.load(conditions.data)
+    model = catalogue.load(spec.model)
+    data = datasets.load(conditions.data, model.info)
     calibration = data.split(Split.CALIBRATION).take(conditions.calibration_samples, conditions.seed)
     evaluation = data.split(Split.TEST).take(conditions.eval_samples, conditions.seed)
     for samples in (calibration, evaluation):
@@ -44,7 +44,7 @@ def load_material(spec: TrialSpec) -> Material:
         model=model,
         calibration=model.info.preprocess(calibration.x),
         evaluation=model.info.preprocess(evaluation.x),
-        labels=evaluation.y,
+        labels=None if evaluation.y is None else model.info.targets(evaluation.y),
         training=_training(model, data) if needs_training else None,
         dataset={
             "id": conditions.data,

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from models import datasets, zoo
+from models import catalogue, datasets
 from models.datasets import Split
 from models.float_model import ModelInfo
 from quantizers.capabilities import Capability, check_options, require, require_keep_float, resolve_options
@@ -135,18 +135,13 @@ def default_data(model_id: str) -> str:
 
 
 def model_info(model_id: str) -> ModelInfo:
-    """The zoo's entry `model_id`.
+    """What the catalogue says of a model that can be used.
 
     Raises:
         UnknownName: there is none.
         Unsupported: it is there and cannot be used on this machine.
     """
-    entries = {info.id: info for info in zoo.catalogue()}
-    if model_id not in entries:
-        raise UnknownName.of("model", model_id, entries)
-    if entries[model_id].why_not:
-        raise Unsupported(f"{entries[model_id].title} cannot be used here: {entries[model_id].why_not}")
-    return entries[model_id]
+    return catalogue.info(model_id)
 
 
 def plan(spec: ExperimentSpec) -> Plan:
@@ -156,7 +151,8 @@ def plan(spec: ExperimentSpec) -> Plan:
         InputError: unknown names, data that does not fit the model, options that fit no technique, or no technique that
             is possible (then with the first one's reason).
     """
-    data = _fitting_data(spec.measurement.data, model_info(spec.model))
+    model = model_info(spec.model)
+    data = _fitting_data(spec.measurement.data, model)
     measurement = _resolve(spec.measurement, data)
     if not spec.techniques:
         raise InputError("No technique was chosen.", "Choose at least one.")
@@ -166,6 +162,8 @@ def plan(spec: ExperimentSpec) -> Plan:
     cells: list[Capability] = []
     for backend, technique in dict.fromkeys((backend, Technique.parse(code)) for backend, code in spec.techniques):
         try:
+            if refusal := catalogue.refusal(model, backend, technique):
+                raise refusal
             _require_trainable(technique, data)
             cells.append(require(backend, technique))
             if spec.keep_float:
@@ -193,8 +191,8 @@ class _Data:
 def _fitting_data(data: str, model: ModelInfo) -> _Data:
     """Data that exists and fits `model`; bundled data is not loaded for it, a person's own is."""
     described = {entry.id: entry for entry in datasets.catalogue()}.get(data)
-    if described is None:
-        loaded = datasets.load(data)
+    if described is None or not described.splits:
+        loaded = datasets.load(data, model)
         for split in loaded.rows:
             datasets.check_fits(loaded.split(split), model)
         return _Data(data, loaded.info.splits, loaded.y is not None)
@@ -240,7 +238,7 @@ def _shape(shape: tuple[int, ...]) -> str:
 def _check_layers(spec: ExperimentSpec) -> None:
     if not spec.keep_float:
         return
-    known = zoo.design(spec.model).layer_names
+    known = catalogue.layer_names(spec.model)
     for layer in spec.keep_float:
         if layer not in known:
             raise UnknownName.of(f"layer of {spec.model}", layer, known)

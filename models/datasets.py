@@ -1,22 +1,32 @@
-"""Data by name: the bundled datasets, the photos of installed packages, and people's own .npz files by path."""
+"""Data by name: the bundled datasets, the photos of installed packages, noise, and people's own, added or by path."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from models import own_data, photos
+from models import my_data, noise, own_data, photos
 from models.data import store
+from models.float_model import ModelInfo
 from models.samples import Dataset, LoadedDataset, Samples, Split, check_fits, with_digest
-from quantizers.errors import UnknownName, Unsupported
+from quantizers.errors import BadData, UnknownName, Unsupported
 
-__all__ = ["Dataset", "LoadedDataset", "Samples", "Split", "catalogue", "check_fits", "load"]
+__all__ = ["Dataset", "LoadedDataset", "Samples", "Split", "catalogue", "check_fits", "fitting", "load"]
 
 DIGITS = tuple("0123456789")
 FASHION = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
 
 def catalogue() -> tuple[Dataset, ...]:
-    """The datasets there are a name for; cheap."""
+    """The datasets there are a name for, people's own last; cheap."""
+    return (*_bundled(), *my_data.catalogue(), noise.describe())
+
+
+def fitting(shape: tuple[int, ...]) -> tuple[str, ...]:
+    """Ids of the data whose samples have this shape, people's own first; noise, which fits everything, is the last resort."""
+    return (*(data.id for data in (*my_data.catalogue(), *_bundled()) if data.shape == shape), noise.ID)
+
+
+def _bundled() -> tuple[Dataset, ...]:
     return (
         _vendored(
             "mnist-5k",
@@ -41,8 +51,11 @@ def _vendored(data_id: str, title: str, summary: str, licence: str, labels: tupl
     return Dataset(data_id, title, summary, licence, (28, 28, 1), labels, splits, digest)
 
 
-def load(data: str) -> LoadedDataset:
+def load(data: str, model: ModelInfo | None = None) -> LoadedDataset:
     """Loads a dataset by its id, or people's own samples by the path of an .npz file.
+
+    Args:
+        model: whose inputs the data is for; only noise, and files of several inputs, have to know.
 
     Raises:
         UnknownName: `data` is neither an id nor a path.
@@ -52,9 +65,15 @@ def load(data: str) -> LoadedDataset:
     known = {info.id: info for info in catalogue()}
     if data not in known:
         if "/" in data or data.endswith((".npz", ".npy")):
-            return own_data.read(Path(data).expanduser())
+            return own_data.read(Path(data).expanduser(), model)
         raise UnknownName.of("dataset", data, known)
     info = known[data]
     if info.why_not:
         raise Unsupported(info.why_not, "Install the packages of requirements.txt.")
+    if data == noise.ID:
+        if model is None:
+            raise BadData("Noise takes the shape of a model, and none was named.", "Name the model.")
+        return noise.load(model)
+    if data.startswith(my_data.PREFIX):
+        return my_data.load(data, model)
     return photos.load() if data == "photos" else with_digest(info, *store.read(data))

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from models.float_model import Images
+from models.float_model import Images, ModelInfo
 from models.samples import Dataset, LoadedDataset, Rows, Split, with_digest
 from quantizers.errors import BadData
+from quantizers.signature import Signature
 
 MAX_BYTES = 1 << 30
 """Size limit of an .npz file and of its arrays once unpacked."""
@@ -25,17 +26,28 @@ _CALIBRATION_MOST = 500
 _HOW_TO_SAVE = 'Save it with numpy.savez_compressed("data.npz", x=images, y=labels).'
 
 
-def read(path: Path) -> LoadedDataset:
+def read(path: Path, model: ModelInfo | None = None) -> LoadedDataset:
     """Reads an .npz with x ([N, H, W] or [N, H, W, C]; uint8 pixels or preprocessed floats) and, optionally, y ([N] integers).
 
-    The rows are split by a fixed seed: a fifth, at most 500, for calibration and the rest for testing.
+    For a model that does not take one batch of images, x has the shape its one input takes, or there is one array [N, …] for
+    each of its inputs, named like it. The rows are split by a fixed seed: a fifth, at most 500, for calibration and the rest
+    for testing.
 
     Raises:
         BadData: the file cannot be read or its arrays cannot be used.
     """
-    arrays = _arrays(path)
-    x = _samples(arrays["x"])
-    y = _labels(arrays["y"], len(x)) if "y" in arrays else None
+    taken = None if model is None else model.signature
+    inputs = () if taken is None else tuple(one.name for one in taken.inputs)
+    arrays = _arrays(path, {"x", "y", *inputs})
+    if taken is None:
+        x = _images(_array(path, arrays, "x"))
+    elif len(inputs) == 1 and not taken.packed and "x" in arrays:
+        x = _tensors(arrays["x"], taken)
+    else:
+        given = {name: arrays[name] for name in inputs if name in arrays}
+        alone = {inputs[0]: arrays["x"]} if len(inputs) == 1 and "x" in arrays else given
+        x = _checked(taken.pack(alone))
+    y = _labels(arrays["y"], len(x)) if "y" in arrays and "y" not in inputs else None
     order = np.random.default_rng(0).permutation(len(x))
     first = min(math.ceil(len(x) * _CALIBRATION_SHARE), _CALIBRATION_MOST)
     rows = {Split.CALIBRATION: np.sort(order[:first]), Split.TEST: np.sort(order[first:])}
@@ -43,13 +55,39 @@ def read(path: Path) -> LoadedDataset:
     return with_digest(info, x, y, {split.value: chosen for split, chosen in rows.items()})
 
 
-def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
-    """The arrays x and, if there is one, y, as they are."""
+def names(path: Path) -> tuple[str, ...]:
+    """Names of the arrays in an .npz.
+
+    Raises:
+        BadData: it cannot be read.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return tuple(sorted(name.removesuffix(".npy") for name in archive.namelist()))
+    except Exception as error:  # as in `_arrays`
+        raise BadData(f"{path.name} cannot be read as an .npz file: {error}", _HOW_TO_SAVE) from error
+
+
+def is_npz(path: Path) -> bool:
+    """Whether a zip holds arrays only.
+
+    Raises:
+        BadData: it cannot be read.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return all(name.endswith(".npy") for name in archive.namelist())
+    except Exception as error:  # as in `_arrays`
+        raise BadData(f"{path.name} cannot be read: {error}", _HOW_TO_SAVE) from error
+
+
+def _arrays(path: Path, wanted: set[str]) -> dict[str, NDArray[np.generic]]:
+    """Those of the `wanted` arrays that there are."""
     try:
         if path.stat().st_size > MAX_BYTES:
             raise _too_large(path)
         with zipfile.ZipFile(path) as archive:
-            members = {f"{name}.npy" for name in ("x", "y")} & set(archive.namelist())
+            members = {f"{name}.npy" for name in wanted} & set(archive.namelist())
             _check_headers(path, archive, members)
         with np.load(path, allow_pickle=False) as file:
             return {member.removesuffix(".npy"): file[member] for member in members}
@@ -59,11 +97,15 @@ def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
         raise BadData(f"{path.name} cannot be read as an .npz file: {error}", _HOW_TO_SAVE) from error
 
 
+def _array(path: Path, arrays: dict[str, NDArray[np.generic]], name: str) -> NDArray[np.generic]:
+    if name not in arrays:
+        held = ", ".join(names(path)) or "nothing"
+        raise BadData(f"{path.name} has no array called {name}; it holds {held}.", _HOW_TO_SAVE)
+    return arrays[name]
+
+
 def _check_headers(path: Path, archive: zipfile.ZipFile, members: set[str]) -> None:
-    """Refuses what is missing, too large or not numbers, by what the file says of itself."""
-    if "x.npy" not in members:
-        held = ", ".join(sorted(name.removesuffix(".npy") for name in archive.namelist())) or "nothing"
-        raise BadData(f"{path.name} has no array called x; it holds {held}.", _HOW_TO_SAVE)
+    """Refuses what is too large or not numbers, by what the file says of itself."""
     total = 0
     for member in members:
         with archive.open(member) as stream:
@@ -81,18 +123,37 @@ def _too_large(path: Path) -> BadData:
     return BadData(f"{path.name} holds more than {MAX_BYTES >> 20} MiB.", "Save fewer samples, or save them as uint8.")
 
 
-def _samples(x: NDArray[np.generic]) -> Images:
+def _images(x: NDArray[np.generic]) -> Images:
     """x as [N, H, W, C], uint8 or finite float32."""
     if x.ndim not in (3, 4):
         raise BadData(f"x has {x.ndim} axes.", "It must be [N, H, W] or [N, H, W, C].")
-    if x.size == 0 or len(x) < 2:
-        raise BadData(f"x holds {len(x) if x.size else 0} samples.", "It takes at least 2: one to calibrate with, one to test.")
+    _check_number(x)
     if x.ndim == 3:
         x = x[..., np.newaxis]
     if x.dtype == np.uint8:
         return x.astype(np.uint8, copy=False)
     if not np.issubdtype(x.dtype, np.floating):
         raise BadData(f"x is {x.dtype}.", "Save pixels as uint8, or preprocessed values as float32.")
+    return _checked(x)
+
+
+def _tensors(x: NDArray[np.generic], taken: Signature) -> Images:
+    """x for a model with one input: pixels where it takes images, else numbers as they are."""
+    if len(taken.sample_shape) == 3 and taken.inputs[0].dtype.startswith("float"):
+        return _images(x)
+    _check_number(x)
+    if not np.issubdtype(x.dtype, np.number) or np.issubdtype(x.dtype, np.complexfloating):
+        raise BadData(f"x is {x.dtype}.", "Save numbers.")
+    return _checked(x)
+
+
+def _check_number(x: NDArray[np.generic]) -> None:
+    if x.size == 0 or len(x) < 2:
+        raise BadData(f"x holds {len(x) if x.size else 0} samples.", "It takes at least 2: one to calibrate with, one to test.")
+
+
+def _checked(x: NDArray[np.generic]) -> NDArray[np.float32]:
+    """x as float32, all of it finite."""
     with np.errstate(over="ignore"):
         values = x.astype(np.float32)
     bad = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)

@@ -160,4 +160,4 @@ def _typed(values: NDArray[np.float32], dtype: str) -> NDArray[Any]:
     if dtype.startswith(("int", "uint")):
         limits = np.iinfo(dtype)
         values = np.clip(np.rint(values), limits.min, limits.max)
-    return np.ascontiguousarray(values, dtype)
+    return np.asarray(values, dtype, order="C")

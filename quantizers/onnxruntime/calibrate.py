@@ -17,15 +17,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod
 from onnxruntime.quantization.calibrate import create_calibrator, save_tensors_data
 
 from quantizers.adapter import Batch, Report
-from quantizers.onnxruntime.session import channels_first
+from quantizers.onnxruntime.session import Feeds
 from quantizers.shared import once
+from quantizers.signature import Signature
 
 _BATCH = 32
 _RANGES = "ranges.json"
@@ -56,15 +56,15 @@ _RECIPES = {
 
 
 class _OneBatch(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no type hints
-    def __init__(self, name: str, batch: NDArray[np.float32]) -> None:
-        self._feeds = iter([{name: batch}])
+    def __init__(self, feeds: Feeds) -> None:
+        self._feeds = iter([dict(feeds)])
 
-    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+    def get_next(self) -> dict[str, NDArray[Any]] | None:
         return next(self._feeds, None)
 
 
 def measure_ranges(
-    prepared: Path, input_name: str, samples: Batch, calibrator: Calibrator, shared: Path, report: Report
+    prepared: Path, signature: Signature, samples: Batch, calibrator: Calibrator, shared: Path, report: Report
 ) -> tuple[Path, CalibrationMethod]:
     """Runs the float model at `prepared` on `samples`, unless `shared` holds the range of every activation already.
 
@@ -79,11 +79,11 @@ def measure_ranges(
         "samples": hashlib.sha256(samples.tobytes()).hexdigest(),
         "calibrator": calibrator.value,
     }
-    entry = once(shared, "ranges", depends_on, lambda folder: _measure(prepared, input_name, samples, recipe, folder, report))
+    entry = once(shared, "ranges", depends_on, lambda folder: _measure(prepared, signature, samples, recipe, folder, report))
     return entry / _RANGES, recipe.method
 
 
-def _measure(prepared: Path, input_name: str, samples: Batch, recipe: _Recipe, folder: Path, report: Report) -> None:
+def _measure(prepared: Path, signature: Signature, samples: Batch, recipe: _Recipe, folder: Path, report: Report) -> None:
     # The calibrators print what they do, and need the float model with an output for every activation.
     with redirect_stdout(sys.stderr), TemporaryDirectory() as scratch:
         observer = create_calibrator(
@@ -92,14 +92,15 @@ def _measure(prepared: Path, input_name: str, samples: Batch, recipe: _Recipe, f
             calibrate_method=recipe.method,
             extra_options=recipe.settings,
         )
-        for done, batch in _batches(samples):
+        for done, feeds in _batches(samples, signature):
             report(0.2 + 0.5 * done / len(samples), f"Calibrating: {done} of {len(samples)} samples")
-            observer.collect_data(_OneBatch(input_name, batch))
+            observer.collect_data(_OneBatch(feeds))
         save_tensors_data(observer.compute_data(), folder / _RANGES)
 
 
-def _batches(samples: Batch) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Pairs of the number of samples after it and a batch, channels first."""
-    for start in range(0, len(samples), _BATCH):
-        batch = samples[start : start + _BATCH]
-        yield start + len(batch), channels_first(batch)
+def _batches(samples: Batch, signature: Signature) -> Iterator[tuple[int, Feeds]]:
+    """Pairs of the number of samples after it and a batch as the model's inputs."""
+    size = _BATCH if signature.batched else 1
+    for start in range(0, len(samples), size):
+        batch = samples[start : start + size]
+        yield start + len(batch), signature.unpack(batch)

@@ -14,6 +14,7 @@ from quantizers.adapter import Batch, Report, Request
 from quantizers.errors import Unsupported
 from quantizers.onnxruntime.calibrate import Calibrator, measure_ranges
 from quantizers.onnxruntime.reader import REPLACED_GEMM, WeightedOp
+from quantizers.onnxruntime.session import OnnxSession
 from quantizers.onnxruntime.weights import Rewriter
 from quantizers.schema import Mode, Scheme
 
@@ -113,9 +114,8 @@ def _quantize_static(job: Job, activation: QuantType, weight: QuantType, exclude
     kept = job.request.keep_float if exclude is None else exclude
     assert job.samples is not None
     calibrator = Calibrator(str(options.get("calibrator", Calibrator.MINMAX)))
-    input_name = job.prepared.graph.input[0].name
     shared = job.request.shared or job.folder
-    ranges, method = measure_ranges(job.path, input_name, job.samples, calibrator, shared, job.report)
+    ranges, method = measure_ranges(job.path, OnnxSession(job.path).signature, job.samples, calibrator, shared, job.report)
     job.report(0.75, "Quantizing")
     target = job.folder / "static.onnx"
     quantize_static(

@@ -16,7 +16,7 @@ from quantizers.errors import ConversionFailed, NothingQuantized
 from quantizers.numerics import dequantize
 from quantizers.onnxruntime.describe import Record
 from quantizers.onnxruntime.reader import DYNAMIC
-from quantizers.onnxruntime.session import OnnxSession, channels_first
+from quantizers.onnxruntime.session import OnnxSession
 from quantizers.schema import Execution, Mode, QuantizedLayer, QuantParams, Technique
 
 _BATCH = 100
@@ -55,10 +55,10 @@ class OnnxModel:
         names = [record.output for record in self._records]
         parts: dict[str, list[Batch]] = {record.layer.name: [] for record in self._records}
         for part in self._parts(batch):
-            for record, values in zip(self._records, self._observed.tensors(names, channels_first(part)), strict=True):
+            for record, values in zip(self._records, self._observed.tensors(names, self._observed.prepare(part)), strict=True):
                 output = record.layer.output
                 real = _to_float(values, None if output is None else output.params)
-                parts[record.layer.name].append(np.moveaxis(real, 1, -1))
+                parts[record.layer.name].append(real if real.ndim < 3 else np.moveaxis(real, 1, -1))
         return {name: values[0] if len(values) == 1 else np.concatenate(values) for name, values in parts.items()}
 
     @cached_property
@@ -73,7 +73,7 @@ class OnnxModel:
     def _parts(self, batch: Batch) -> Iterator[Batch]:
         """A dynamic range spans the whole batch, so samples would change each other's result: those run one at a time."""
         dynamic = any(tensor.dtype == DYNAMIC for layer in self.layers() for tensor in layer.inputs)
-        size = 1 if dynamic else _BATCH
+        size = _BATCH if self._session.signature.batched and not dynamic else 1
         for start in range(0, len(batch), size):
             yield batch[start : start + size]
 

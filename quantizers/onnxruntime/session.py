@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,13 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from quantizers.adapter import Batch
+from quantizers.errors import Unsupported
+from quantizers.signature import Input, Layout, Signature, resolve
 
 _ERRORS_ONLY = 3
+LAYOUT_KEY, BATCH_AXIS = "quantscope.layout", "batch"
+"""Under which key an artefact says where it wants the channels (without it, first), and how its free batch axis is called."""
+Feeds = Mapping[str, NDArray[Any]]
 
 
 class OnnxSession:
@@ -21,6 +27,9 @@ class OnnxSession:
     Args:
         artefact: the file, or a model in memory.
         optimized: where to write the graph that the runtime makes of it.
+
+    Raises:
+        Unsupported: the model takes something else than numbers, or gives none.
     """
 
     def __init__(self, artefact: Path | bytes, threads: int = 1, optimized: Path | None = None) -> None:
@@ -32,23 +41,45 @@ class OnnxSession:
             options.optimized_model_filepath = str(optimized)
         source = artefact if isinstance(artefact, bytes) else str(artefact)
         self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-        self._input = self._session.get_inputs()[0].name
-        self._output = self._session.get_outputs()[0].name
+        self.signature = _signature(self._session)
+        self._outputs = [port.name for port in self._session.get_outputs() if numpy_type(port.type) is not None]
+        if not self._outputs:
+            kinds = ", ".join(port.type for port in self._session.get_outputs())
+            raise Unsupported(f"The model gives {kinds}, no numbers to compare.", "Cut off the part behind its last tensor.")
 
-    def prepare(self, batch: Batch) -> NDArray[np.float32]:
-        return channels_first(batch)
+    def prepare(self, batch: Batch) -> Feeds:
+        """The batch as the model's inputs by name.
 
-    def run(self, prepared: NDArray[np.float32]) -> Batch:
-        """Logits [N, classes] of one inference."""
-        logits: Batch = self._session.run([self._output], {self._input: prepared})[0]
-        return logits
+        Raises:
+            BadData: several samples at once for a model that takes one.
+        """
+        return self.signature.unpack(batch)
 
-    def tensors(self, names: Sequence[str], prepared: NDArray[np.float32]) -> list[NDArray[Any]]:
+    def run(self, prepared: Feeds) -> Batch:
+        """The output of one inference, [N, classes]; several outputs, and ones of more axes, are laid flat side by side."""
+        values = self._session.run(self._outputs, dict(prepared))
+        return np.concatenate([self._flat(value, prepared) for value in values], axis=1)
+
+    def tensors(self, names: Sequence[str], prepared: Feeds) -> list[NDArray[Any]]:
         """The values of outputs of the model, by name."""
-        values: list[NDArray[Any]] = self._session.run(list(names), {self._input: prepared})
+        values: list[NDArray[Any]] = self._session.run(list(names), dict(prepared))
         return values
 
+    def _flat(self, value: NDArray[Any], prepared: Feeds) -> Batch:
+        samples = len(next(iter(prepared.values()))) if self.signature.batched else 1
+        return np.asarray(value, np.float32).reshape(samples, -1)
 
-def channels_first(batch: Batch) -> NDArray[np.float32]:
-    """[N, …, C] to a contiguous [N, C, …]."""
-    return np.ascontiguousarray(np.moveaxis(batch, -1, 1), np.float32)
+
+def _signature(session: onnxruntime.InferenceSession) -> Signature:
+    """The inputs as the artefact declares them: with a batch axis of its own where that is free."""
+    ports = session.get_inputs()
+    inputs = tuple(Input(port.name, numpy_type(port.type) or port.type, resolve(port.name, port.shape, None)) for port in ports)
+    batched = all(port.shape and not isinstance(port.shape[0], int) for port in ports)
+    layout = session.get_modelmeta().custom_metadata_map.get(LAYOUT_KEY, Layout.CHANNELS_FIRST)
+    return Signature(inputs, batched, Layout(layout))
+
+
+def numpy_type(kind: str) -> str | None:
+    """NumPy's name of a type that the runtime writes as "tensor(float)"; None for what is no tensor of numbers."""
+    match = re.fullmatch(r"tensor\((float|double|bool|float16|u?int\d+)\)", kind)
+    return None if match is None else {"float": "float32", "double": "float64"}.get(match[1], match[1])

@@ -1,0 +1,60 @@
+"""The one door to models: the zoo's and a person's own, by id (facade). Cheap to ask; only `load` imports a framework."""
+
+from __future__ import annotations
+
+from models import mine, zoo
+from models.entry import PREFIX
+from models.float_model import FloatModel, ModelInfo
+from quantizers.errors import UnknownName, Unsupported
+from quantizers.schema import Backend, Mode, Technique
+
+__all__ = ["catalogue", "info", "layer_names", "load", "refusal"]
+
+
+def catalogue() -> tuple[ModelInfo, ...]:
+    """All models, also those that cannot be loaded here; the zoo first."""
+    return zoo.catalogue() + mine.catalogue()
+
+
+def info(model_id: str) -> ModelInfo:
+    """What there is to know of a model.
+
+    Raises:
+        UnknownName: there is none of that id.
+        Unsupported: it is there and cannot be used on this machine.
+    """
+    found = {one.id: one for one in catalogue()}
+    if model_id not in found:
+        raise UnknownName.of("model", model_id, found)
+    if why_not := found[model_id].why_not:
+        raise Unsupported(f"{found[model_id].title} cannot be used here: {why_not}")
+    return found[model_id]
+
+
+def load(model_id: str) -> FloatModel:
+    """Loads a model with its weights; for a trial's own process.
+
+    Raises:
+        UnknownName: there is none of that id.
+        Unsupported: it cannot be used here; the hint says what would help.
+    """
+    return mine.load(model_id) if model_id.startswith(PREFIX) else zoo.load(model_id)
+
+
+def layer_names(model_id: str) -> tuple[str, ...]:
+    """The layers that can be kept in float, without loading the model.
+
+    Raises:
+        UnknownName: there is no such model.
+    """
+    return mine.layer_names(model_id) if model_id.startswith(PREFIX) else zoo.design(model_id).layer_names
+
+
+def refusal(model: ModelInfo, backend: Backend, technique: Technique) -> Unsupported | None:
+    """Why this model cannot be taken through this technique by this backend; None when nothing speaks against it."""
+    if why_not := model.backends.get(backend):
+        return Unsupported(why_not)
+    if model.quantized and technique.mode is not Mode.FLOAT32:
+        what = f"{model.title} is quantized already: it can be inspected and measured as it is."
+        return Unsupported(what, "Bring the float model it was made from.")
+    return None
