@@ -5,6 +5,7 @@ What is kept is exactly what the trial itself would have computed, so a figure d
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
@@ -74,14 +75,12 @@ class Baseline:
         self._keep_activations(folder)
 
     def _keep_activations(self, folder: Path) -> None:
-        from safetensors.numpy import save_file
-
         batches = list(self._batches())
         for index, batch in enumerate(batches):
             outputs = self.model.activations(batch)
             if sum(values.nbytes for values in outputs.values()) * len(batches) > MOST_KEPT_BYTES:
                 return
-            save_file(dict(outputs), _activations_file(folder, index))
+            _save(outputs, _activations_file(folder, index))
 
 
 def quantize(
@@ -113,8 +112,21 @@ def _activations_file(folder: Path, index: int) -> Path:
     return folder / f"activations-{index:03}.safetensors"
 
 
-def _load(path: Path) -> dict[str, Batch]:
-    from safetensors.numpy import load_file
+def _save(tensors: Mapping[str, Batch], path: Path) -> None:
+    """Keeps the order in memory, too, as backends have views of other layouts: the last bits of sums depend on it."""
+    from safetensors.numpy import save_file
 
-    tensors: dict[str, Batch] = load_file(path)
-    return tensors
+    dense = {name: tensor.copy(order="K") for name, tensor in tensors.items()}
+    layouts = {name: json.dumps([tensor.shape, tensor.strides]) for name, tensor in dense.items()}
+    save_file({name: tensor.ravel(order="K") for name, tensor in dense.items()}, path, metadata=layouts)
+
+
+def _load(path: Path) -> dict[str, Batch]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        layouts = {name: json.loads(layout) for name, layout in file.metadata().items()}
+        return {
+            name: np.ndarray(shape, np.float32, buffer=file.get_tensor(name), strides=strides)
+            for name, (shape, strides) in layouts.items()
+        }
