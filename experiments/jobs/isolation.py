@@ -36,7 +36,9 @@ def hold_leash() -> None:
 
 
 def _wait_for_end() -> None:
-    sys.stdin.buffer.read()
+    # Not through sys.stdin, whose lock this thread would hold while the interpreter shuts down.
+    while os.read(0, 1):
+        pass
     os._exit(ORPHANED)
 
 
