@@ -5,25 +5,22 @@ With `--json` standard output is exactly one JSON document. Exit codes: 0 done, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from experiments import console
-from experiments.follow import follow
+from experiments.command import Json, guarded
 from experiments.library import Library
+from experiments.run_command import run_and_show
 from experiments.spec import ExperimentSpec, LatencyProtocol, Measurement, default_data, plan
 from models import zoo
 from quantizers.capabilities import BACKENDS, Capability, parse_backend, techniques
-from quantizers.errors import InputError, QuantScopeError
+from quantizers.errors import InputError
 from quantizers.schema import Backend, Mode, Status, Technique
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
-Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.")]
-
-FAILED, BAD_INPUT, CANCELLED = 4, 2, 130
 
 
 @app.command("models")
@@ -54,7 +51,7 @@ def list_techniques(backend: str | None = None, as_json: Json = False) -> None:
         entries = [_technique_entry(cell) for one in chosen for cell in techniques(one)]
         console.show({"techniques": entries}, as_json, console.techniques_table)
 
-    _guarded(work, as_json)
+    guarded(work, as_json)
 
 
 @app.command()
@@ -71,6 +68,7 @@ def run(
     no_latency: Annotated[bool, typer.Option("--no-latency", help="The same as --latency none.")] = False,
     keep_float: Annotated[list[str] | None, typer.Option(help="A layer that stays float; may be repeated.")] = None,
     option: Annotated[list[str] | None, typer.Option(help="key=value, e.g. per_channel=false; may be repeated.")] = None,
+    reuse: Annotated[bool, typer.Option("--reuse", help="Take identical finished trials; else all run anew.")] = False,
     as_json: Json = False,
 ) -> None:
     """Quantize and measure; every trial in a process of its own."""
@@ -86,11 +84,9 @@ def run(
         )
         chosen = tuple(pair for name in backend for pair in _expand(parse_backend(name), technique))
         spec = ExperimentSpec(model, chosen, measurement, _options(option or []), tuple(keep_float or ()))
-        library = Library()
-        experiment_id = library.store.submit(plan(spec))
-        _finish(library, experiment_id, as_json)
+        run_and_show(plan(spec), reuse=reuse, as_json=as_json)
 
-    _guarded(work, as_json)
+    guarded(work, as_json)
 
 
 @app.command("list")
@@ -108,7 +104,7 @@ def list_runs(
 @app.command()
 def show(run_id: str, as_json: Json = False) -> None:
     """Show one run with its layers."""
-    _guarded(lambda: console.show(Library().run(run_id), as_json, console.run_table), as_json)
+    guarded(lambda: console.show(Library().run(run_id), as_json, console.run_table), as_json)
 
 
 @app.command()
@@ -119,19 +115,7 @@ def export(run_id: str, to: Annotated[Path, typer.Option(help="A folder.")], as_
         written = [str(path) for path in Library().export(run_id, to)]
         console.show({"run_id": run_id, "files": written}, as_json, lambda document: "\n".join(document["files"]))
 
-    _guarded(work, as_json)
-
-
-def _finish(library: Library, experiment_id: str, as_json: bool) -> None:
-    """Waits for an experiment, prints it and leaves with the right exit code."""
-    interrupted = follow(library.store, experiment_id, quiet=as_json)
-    runs = [library.run(one["run_id"]) for one in library.store.runs(experiment_id=experiment_id)]
-    console.show({"schema": 1, "experiment_id": experiment_id, "runs": runs}, as_json, console.runs_table)
-    statuses = {Status(one["status"]) for one in runs}
-    if interrupted or Status.CANCELLED in statuses:
-        raise typer.Exit(CANCELLED)
-    if statuses - {Status.DONE, Status.UNAVAILABLE}:
-        raise typer.Exit(FAILED)
+    guarded(work, as_json)
 
 
 def _technique_entry(cell: Capability) -> dict[str, Any]:
@@ -158,15 +142,6 @@ def _options(pairs: list[str]) -> dict[str, str]:
             raise InputError(f"The option “{pair}” is not of the form key=value.", "For example: --option per_channel=false.")
         options[name] = value
     return options
-
-
-def _guarded(work: Callable[[], None], as_json: bool) -> None:
-    """Turns our errors into the error document and an exit code."""
-    try:
-        work()
-    except QuantScopeError as error:
-        console.show_error(error, as_json)
-        raise typer.Exit(BAD_INPUT if isinstance(error, InputError) else FAILED) from error
 
 
 if __name__ == "__main__":

@@ -61,5 +61,5 @@ def _training(model: FloatModel, data: LoadedDataset) -> Training:
     train, held_out = data.split(Split.TRAIN), data.split(Split.CALIBRATION)
     assert train.y is not None, "planning refuses to train without labels"
     assert held_out.y is not None, "planning refuses to train without labels"
-    preprocess = model.info.preprocess
-    return Training(preprocess(train.x), train.y, preprocess(held_out.x), held_out.y)
+    preprocess, targets = model.info.preprocess, model.info.targets
+    return Training(preprocess(train.x), targets(train.y), preprocess(held_out.x), targets(held_out.y))
