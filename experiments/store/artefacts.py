@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -43,6 +43,11 @@ class Kept:
     key: str
     bytes: int
     modified: float
+
+    @property
+    def half(self) -> bool:
+        """Whether nobody has finished writing it."""
+        return self.key.endswith(PART)
 
 
 class ArtefactStore:
@@ -106,10 +111,10 @@ class ArtefactStore:
 
     def kept(self) -> Iterator[Kept]:
         """Every file of the store, of its cache, and half-written ones that nobody finished."""
-        for path in self.folder.glob("**/*"):
-            if path.is_file():
-                stat = path.stat()
-                yield Kept(path.name, stat.st_size, stat.st_mtime)
+        for path in filter(Path.is_file, self.folder.rglob("*")):
+            with suppress(FileNotFoundError):
+                found = path.stat()
+                yield Kept(path.name, found.st_size, found.st_mtime)
         if self._remote:
             yield from self._remote.kept()
 

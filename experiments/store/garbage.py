@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,21 +40,21 @@ class Collected:
 def purge(connection: Connection, before: float) -> int:
     """Forgets runs that were deleted before a moment, with everything about them, and returns how many there were."""
     gone = runs.c.deleted.is_not(None) & (runs.c.deleted < before) & (runs.c.status != Status.RUNNING.value)
-    chosen = select(runs.c.id).where(gone)
     # Locked first, so that none of them is restored between two of the deletions.
-    count = len(connection.execute(chosen.with_for_update()).all())
-    connection.execute(delete(run_layers).where(run_layers.c.run_id.in_(chosen)))
-    connection.execute(delete(run_tags).where(run_tags.c.run_id.in_(chosen)))
-    connection.execute(delete(runs).where(gone))
+    ids = list(connection.execute(select(runs.c.id).where(gone).with_for_update()).scalars())
+    for start in range(0, len(ids), _STEP):
+        step = ids[start : start + _STEP]
+        for column in (run_layers.c.run_id, run_tags.c.run_id, runs.c.id):
+            connection.execute(delete(column.table).where(column.in_(step)))
     connection.execute(delete(experiments).where(experiments.c.id.not_in(select(runs.c.experiment_id))))
-    return count
+    return len(ids)
 
 
-def remove_files(engine: Engine, artefacts: ArtefactStore, before: float) -> tuple[int, int]:
-    """Removes artefacts that no run names and that were put before a moment; returns how many, and their bytes."""
+def remove_files(engine: Engine, artefacts: ArtefactStore, now: float, grace: float) -> tuple[int, int]:
+    """Removes artefacts that no run names and that were put longer ago than `grace`; returns how many, and their bytes."""
     with engine.connect().execution_options(writes=False) as connection:
         named = _named(connection)
-    old = [kept for kept in artefacts.kept() if kept.modified < before and kept.key not in named]
+    old = [kept for kept in artefacts.kept() if kept.key not in named and now - kept.modified > _grace(kept, grace)]
     removed: list[Kept] = []
     for start in range(0, len(old), _STEP):
         with engine.begin() as connection:
@@ -64,6 +65,11 @@ def remove_files(engine: Engine, artefacts: ArtefactStore, before: float) -> tup
             artefacts.remove(kept.key for kept in garbage)
             removed += garbage
     return len(removed), sum(kept.bytes for kept in removed)
+
+
+def _grace(kept: Kept, grace: float) -> float:
+    # A file that is being written and one that a crash left half-written differ in nothing but their age.
+    return max(grace, GRACE_SECONDS) if kept.half else grace
 
 
 def remove_folders(engine: Engine, shared: Path, logs: Path, before: float) -> int:
@@ -89,5 +95,6 @@ def _named(connection: Connection) -> set[str]:
 
 def _old(folder: Path, before: float) -> Iterator[Path]:
     for path in folder.glob("*"):
-        if path.stat().st_mtime < before:
-            yield path
+        with suppress(FileNotFoundError):
+            if path.stat().st_mtime < before:
+                yield path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, Select, delete, insert, select, update
 
 from experiments.store.tables import run_tags, runs
 from quantizers.errors import InputError, UnknownName
@@ -13,9 +13,9 @@ LONGEST_TAG = 50
 LONGEST_NOTE = 10_000
 
 
-def tags_of(connection: Connection, ids: Sequence[str]) -> dict[str, list[str]]:
-    """The tags of runs, sorted; a run without tags is absent."""
-    found = connection.execute(select(run_tags.c.run_id, run_tags.c.tag).where(run_tags.c.run_id.in_(list(ids))))
+def tags_of(connection: Connection, ids: Sequence[str] | Select[tuple[str]]) -> dict[str, list[str]]:
+    """The tags of runs, of whom the ids or a query for them are given, sorted; a run without tags is absent."""
+    found = connection.execute(select(run_tags.c.run_id, run_tags.c.tag).where(run_tags.c.run_id.in_(ids)))
     tags: dict[str, list[str]] = {}
     for run_id, tag in sorted(found):
         tags.setdefault(run_id, []).append(tag)

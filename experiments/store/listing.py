@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, collate, func, or_, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, collate, func, or_, select
 
 from experiments.store import labels
 from experiments.store.tables import FIGURES, run_tags, runs
@@ -92,10 +92,11 @@ def page(connection: Connection, filters: Filters, order: Order, *, descending: 
     if order.value not in FIGURES and order is not Order.CREATED:
         # Both engines and Python then order text alike, by code point.
         key = collate(key, "C" if connection.dialect.name == "postgresql" else "BINARY")
+    sorting = (key.desc() if descending else key.asc()).nulls_last(), runs.c.created.desc(), runs.c.position
+    # The page is chosen by its ids first: SQLite computes figures as it reads them, and would for every row it sorts.
+    chosen = select(runs.c.id).where(condition).order_by(*sorting).limit(limit).offset(offset)
     columns = [runs.c[name] for name in ("id", *_HEAD, *FIGURES)]
-    query: Select[Any] = select(*columns).where(condition)
-    query = query.order_by((key.desc() if descending else key.asc()).nulls_last(), runs.c.created.desc(), runs.c.position)
-    found = connection.execute(query.limit(limit).offset(offset)).mappings().all()
+    found = connection.execute(select(*columns).where(runs.c.id.in_(chosen)).order_by(*sorting)).mappings().all()
     tags = labels.tags_of(connection, [row["id"] for row in found])
     total = connection.execute(select(func.count()).select_from(runs).where(condition)).scalar_one()
     return Listing([_row(row, tags.get(row["id"], [])) for row in found], total)

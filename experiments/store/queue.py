@@ -223,6 +223,7 @@ class Queue:
             cancelled = connection.execute(select(runs.c.cancel).where(_held(run_id, owner)).with_for_update()).scalar()
             if cancelled is None:
                 return
+            self.artefacts.put_missing(finished.files, files)
             connection.execute(delete(run_layers).where(run_layers.c.run_id == run_id))
             connection.execute(insert(run_layers).values(run_id=run_id, layers=list(finished.layers)))
             this = runs.c.id == run_id
@@ -250,6 +251,7 @@ class Queue:
             query = select(runs.c.result, runs.c.files).where(_held(run_id, owner)).with_for_update()
             found = connection.execute(query).one_or_none()
             if found is not None:
+                self.artefacts.put_missing(files, kept)
                 values = {"result": complete(found.result), "files": found.files | kept}
                 connection.execute(update(runs).where(runs.c.id == run_id).values(**values))
                 self._end_all(connection, runs.c.id == run_id, Status.DONE)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import RowMapping, select, update
+from sqlalchemy import ColumnElement, RowMapping, select, update
 
 from experiments.home import home
 from experiments.store import garbage, labels, listing
@@ -55,16 +55,15 @@ class Store(Queue):
         backend: str | None = None,
     ) -> list[RunDocument]:
         """Runs without their layers, newest experiment first and in the order they were asked for within it."""
-        query = select(*_LISTED).where(runs.c.deleted.is_(None))
         wanted = {"experiment_id": experiment_id, "status": status, "model": model, "backend": backend}
-        for name, value in wanted.items():
-            if value is not None:
-                query = query.where(runs.c[name] == str(value))
+        conditions: list[ColumnElement[bool]] = [runs.c.deleted.is_(None)]
+        conditions += [runs.c[name] == str(value) for name, value in wanted.items() if value is not None]
         if ids is not None:
-            query = query.where(runs.c.id.in_(list(ids)))
+            conditions.append(runs.c.id.in_(list(ids)))
         with self._reading() as connection:
-            rows = connection.execute(query.order_by(runs.c.created.desc(), runs.c.position)).mappings().all()
-            tags = labels.tags_of(connection, [row["id"] for row in rows])
+            query = select(*_LISTED).where(*conditions).order_by(runs.c.created.desc(), runs.c.position)
+            rows = connection.execute(query).mappings().all()
+            tags = labels.tags_of(connection, select(runs.c.id).where(*conditions))
         return [self._document(row, tags.get(row["id"], [])) for row in rows]
 
     def summaries(
@@ -156,7 +155,7 @@ class Store(Queue):
         with self._engine.begin() as connection:
             purged = garbage.purge(connection, now - deleted_kept_seconds)
         folders = garbage.remove_folders(self._engine, self.home / "shared", self.home / "logs", now - grace_seconds)
-        files, size = garbage.remove_files(self._engine, self.artefacts, now - grace_seconds)
+        files, size = garbage.remove_files(self._engine, self.artefacts, now, grace_seconds)
         return Collected(purged, files, size, folders)
 
     def _mark_deleted(self, ids: Sequence[str], moment: float | None) -> int:
