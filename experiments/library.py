@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.export import export_run
+from experiments.store import listing
+from experiments.store.listing import NO_FILTERS, Filters, Listing, Order
 from experiments.store.store import RunDocument, Store
 from quantizers.errors import UnknownName
 
@@ -29,6 +32,31 @@ class Library:
     def examples(self) -> list[RunDocument]:
         """The bundled runs without their layers."""
         return [{name: value for name, value in run.items() if name != "layers"} for run in _read_examples(self._examples)]
+
+    def summaries(
+        self,
+        filters: Filters = NO_FILTERS,
+        order: Order = Order.CREATED,
+        *,
+        descending: bool = True,
+        limit: int = 50,
+        offset: int = 0,
+    ) -> Listing:
+        """A page of rows for a table, runs and examples in one order."""
+        examples = [row for row in map(_example_row, self.examples()) if filters.match(row)]
+        # So many stored rows before the page that the examples cannot fill the gap, wherever among all rows they belong.
+        first = max(0, offset - len(examples))
+        length = offset + limit - first
+        stored = self.store.summaries(filters, order, descending=descending, limit=length, offset=first)
+        merged = listing.ordered([*stored.rows, *examples], order, descending=descending)
+        return Listing(merged[offset - first : length], stored.total + len(examples))
+
+    def facets(self) -> dict[str, Counter[str]]:
+        """For status, model, backend, technique and tag: the values there are, with the number of runs that have each."""
+        facets = self.store.facets()
+        for name in listing.PROPERTIES:
+            facets[name] += Counter(run[name] for run in self.examples())
+        return facets
 
     def runs(self, ids: Iterable[str]) -> list[RunDocument]:
         """The runs of these ids that exist, in the order asked for, without layers."""
@@ -67,6 +95,10 @@ class Library:
         run = self.run(run_id)
         wanted = [role for role in roles if role != "samples" or run["latency"]]
         return export_run(run, {role: self.file(run_id, role) for role in wanted}, folder)
+
+
+def _example_row(run: RunDocument) -> listing.Row:
+    return listing.cut(run) | {"example": True}
 
 
 @lru_cache(maxsize=4)

@@ -66,7 +66,18 @@ def _unprivileged() -> str | None:
 
 
 def _run(command: Sequence[str | Path], user: str | None) -> None:
-    extra = {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []} if user else {}
-    done = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=60, check=False, **extra)
+    group = pwd.getpwnam(user).pw_gid if user else None
+    groups: list[str | int] | None = [] if user else None
+    done = subprocess.run(
+        command,
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        user=user,
+        group=group,
+        extra_groups=groups,
+    )
     if done.returncode:
         raise RuntimeError(f"{command[0]} failed: {done.stdout}{done.stderr}")
