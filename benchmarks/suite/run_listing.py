@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks.postgres_server import binaries, postgres_server
 from benchmarks.suite.figure import Figure, Figures
-from benchmarks.suite.postgres_server import binaries, postgres_server
 
 if TYPE_CHECKING:
     from experiments.library import Library

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
-from benchmarks.suite.postgres_server import binaries, postgres_server
+from benchmarks.postgres_server import binaries, postgres_server
 from experiments.store.database import URL_VARIABLE, open_database
 from experiments.store.store import Store
 
