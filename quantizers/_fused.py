@@ -149,49 +149,56 @@ def min_max_errors(x: Any, row: int, reach: Any, widest: float, codes: Any, begi
     return sums, power
 
 
+@_compile(inline="always")
+def _bin(u: float, bins: int) -> int:
+    return min(max(int(np.floor(u * (bins // 2))) + bins // 2, 0), bins - 1)
+
+
 @_compile()
 def bin_moments(
-    x: Any, row: int, group: int, begin: int, end: int, units: Any, weights: Any, classes: Any, moments: Any
+    x: Any, row: int, group: int, begin: int, end: int, inverse: Any, weights: Any, classes: Any, moments: Any
 ) -> None:
-    """Adds x[begin:end], each in the unit of its block and side, to the count, Σw, Σwu and Σwu² of its bin.
+    """Adds x[begin:end], each divided by the range of its block and side, to the count, Σw, Σwu and Σwu² of its bin.
 
     Args:
-        units: 1 ÷ the largest size below and above zero of each block [blocks, 2].
+        inverse: 1 ÷ the range below and above zero of each block [blocks, 2].
         weights: w below and above zero [blocks, 2].
         classes: histogram of each block [blocks].
-        moments: [classes, bins, 4]; bins divide −1…1 evenly.
+        moments: [classes, bins, 4]; bins divide u = −1…1 evenly.
     """
-    bins = moments.shape[1]
-    position = begin
+    bins, position = moments.shape[1], begin
     while position < end:
         stop = _segment_end(position, end, row, group)
         block = _block(position, row, group)
         histogram = moments[classes[block]]
         for i in range(position, stop):
             side = 1 if x[i] >= 0 else 0
-            u = x[i] * units[block, side]
-            k = min(max(int((u + 1) * (bins // 2)), 0), bins - 1)
-            weight = weights[block, side]
-            histogram[k, 0] += 1
-            histogram[k, 1] += weight
-            histogram[k, 2] += weight * u
-            histogram[k, 3] += weight * u * u
+            u, weight = x[i] * inverse[block, side], weights[block, side]
+            sums = histogram[_bin(u, bins)]
+            sums[0] += 1
+            sums[1] += weight
+            sums[2] += weight * u
+            sums[3] += weight * u * u
         position = stop
 
 
 @_compile()
-def gather_tails(x: Any, row: int, group: int, units: Any, low: float, high: float, below: Any, above: Any) -> None:
-    """Fills `below` with the values u ≤ low and `above` with those u ≥ high; both are exactly as long as needed."""
+def gather_tails(x: Any, row: int, group: int, inverse: Any, bins: int, last: int, first: int, below: Any, above: Any) -> None:
+    """Fills `below` with the values u of the bins up to `last`, `above` with those of the bins from `first` on.
+
+    Both are exactly as long as needed; the other arguments are those of `bin_moments`.
+    """
     fewer, more, position = 0, 0, 0
     while position < x.size:
         stop = _segment_end(position, x.size, row, group)
         block = _block(position, row, group)
         for i in range(position, stop):
-            u = x[i] * units[block, 1 if x[i] >= 0 else 0]
-            if u <= low:
+            u = x[i] * inverse[block, 1 if x[i] >= 0 else 0]
+            where = _bin(u, bins)
+            if where <= last:
                 below[fewer] = u
                 fewer += 1
-            if u >= high:
+            if where >= first:
                 above[more] = u
                 more += 1
         position = stop

@@ -20,6 +20,8 @@ WHOLE_RANGE = (1.0, 1.0)
 IDEAL_RMSE_PER_STEP = 1 / np.sqrt(12)
 """RMSE ÷ scale of an ideal uniform rounder."""
 TERNARY_THRESHOLD = 0.7
+_TINY = float(np.finfo(np.float32).tiny)
+"""The scale of a grid without a zero for values that are all zero."""
 
 
 def integer_range(bits: int, *, signed: bool = True, narrow: bool = False) -> tuple[int, int]:
@@ -82,38 +84,59 @@ def min_max_params(
     """Parameters that cover the range of `x`, or a part of it; zero is always exactly representable.
 
     Symmetric grids are narrow (−127…127 at 8 bits; at 1 bit −1 and 1, without zero), affine ones use every code. A range of
-    zero width gets scale 1, so that a constant zero stays exactly zero.
+    zero width gets scale 1, so that a constant zero stays exactly zero (at 1 bit the smallest scale there is).
 
     Args:
         bits: 1 to 32.
-        clip: the parts of the range below and above zero to cover, both > 0; a symmetric grid covers the wider of the two.
+        clip: the parts of the range below and above zero to cover, both > 0; a symmetric grid takes the larger for both.
         power_of_two: widens each scale to the next power of two, so that scaling is a shift.
 
     Raises:
         BadData: a value is NaN or infinite, or bits, axis, group size or clip make no sense.
     """
-    if not 1 <= bits <= MOST_BITS:
-        raise BadData(f"{bits} bits are not possible.", f"Choose 1 to {MOST_BITS}.")
-    if min(clip) <= 0:
-        raise BadData(f"A grid cannot cover {min(clip):g} of a range.", "Choose a part above 0.")
+    below, above = covered(scheme, clip)
     low, high = _ranges(x, granularity, axis, group_size)
-    low, high = low * clip[0], high * clip[1]
-    symmetric = scheme is Scheme.SYMMETRIC
-    qmin, qmax = (-1, 1) if symmetric and bits == 1 else integer_range(bits, narrow=symmetric)
-    scale = np.maximum(-low, high) / qmax if symmetric else (high - low) / (qmax - qmin)
-    scale = np.where(scale > 0, scale, 1.0)
-    if power_of_two:
-        scale = np.exp2(np.ceil(np.log2(scale)))
-    zero_point = np.zeros(scale.shape) if symmetric else np.clip(np.rint(qmin - low / scale), qmin, qmax)
+    scale, zero_point, qmin, qmax = grid(low * below, high * above, bits, scheme, power_of_two=power_of_two)
     return QuantParams(
         scale=scale,
-        zero_point=zero_point.astype(np.int64),
+        zero_point=zero_point,
         qmin=qmin,
         qmax=qmax,
         dtype=f"int{bits}",
         axis=axis if granularity is Granularity.PER_CHANNEL else None,
         group_size=group_size if granularity is Granularity.PER_GROUP else None,
     )
+
+
+def covered(scheme: Scheme, clip: tuple[float, float]) -> tuple[float, float]:
+    """The parts of the range that a grid covers below and above zero when asked for `clip`.
+
+    Raises:
+        BadData: one is not above 0.
+    """
+    if not min(clip) > 0:
+        raise BadData(f"A grid cannot cover {min(clip):g} of a range.", "Choose a part above 0.")
+    return clip if scheme is Scheme.AFFINE else (max(clip), max(clip))
+
+
+def grid(
+    low: NDArray[np.float64], high: NDArray[np.float64], bits: int, scheme: Scheme, *, power_of_two: bool = False
+) -> tuple[NDArray[np.float64], NDArray[np.int64], int, int]:
+    """Scales, zero points, qmin and qmax of grids that cover [low, high], low ≤ 0 ≤ high, as in `min_max_params`.
+
+    Raises:
+        BadData: there is no such bit width.
+    """
+    if not 1 <= bits <= MOST_BITS:
+        raise BadData(f"{bits} bits are not possible.", f"Choose 1 to {MOST_BITS}.")
+    symmetric = scheme is Scheme.SYMMETRIC
+    qmin, qmax = (-1, 1) if symmetric and bits == 1 else integer_range(bits, narrow=symmetric)
+    scale = np.maximum(-low, high) / qmax if symmetric else (high - low) / (qmax - qmin)
+    scale = np.where(scale > 0, scale, _TINY if symmetric and bits == 1 else 1.0)
+    if power_of_two:
+        scale = np.exp2(np.ceil(np.log2(scale)))
+    zero_point = np.zeros(scale.shape) if symmetric else np.clip(np.rint(qmin - low / scale), qmin, qmax)
+    return scale, zero_point.astype(np.int64), qmin, qmax
 
 
 def binary(x: Floats, axis: int = 0) -> tuple[Integers, QuantParams]:
@@ -133,7 +156,7 @@ def ternary(x: Floats, axis: int = 0) -> tuple[Integers, QuantParams]:
 
 def _levels(alpha: Floats, dtype: str, axis: int) -> QuantParams:
     # As float32, as every backend stores a scale; a channel of zeros gets the smallest there is.
-    scale = np.maximum(alpha.astype(np.float32), np.finfo(np.float32).tiny).astype(np.float64)
+    scale = np.maximum(alpha.astype(np.float32), _TINY).astype(np.float64)
     return QuantParams(scale, np.zeros(1, np.int64), -1, 1, dtype, axis=axis)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from benchmarks.suite import latency_noise, run_listing, weight_analysis, weight_error
+from benchmarks.suite import latency_noise, run_listing, weight_analysis, weight_error, what_if
 from benchmarks.suite.figure import Figures
 
 BENCHMARKS: Mapping[str, Callable[[], Figures]] = {
     "weight_error": weight_error.run,
     "weight_analysis": weight_analysis.run,
+    "what_if": what_if.run,
     "latency_noise": latency_noise.run,
     "run_listing": run_listing.run,
 }
