@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from experiments.jobs.settings import Settings
 from quantizers.errors import (
@@ -28,25 +28,27 @@ MEMORY_WORDS = (
     "failed to allocate",
     "out of memory",
 )
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL_WORDS = ("disk is full", "no space left on device")
 ROOM_HINT = "Free some space on the disk of the data directory, then run the trial again."
 WRITABLE_HINT = "Make it writable, then run the trial again."
 
 
-def raised(error: Exception, settings: Settings) -> QuantScopeError:
-    """The error to show for what a trial raised."""
+def raised(error: BaseException, settings: Settings) -> QuantScopeError:
+    """The error to show for what a trial raised: a lack of memory or of disk, whoever wrapped it, else what it says itself."""
+    for one in _causes(error):
+        words = f"{type(one).__name__}: {one}".lower()
+        number = one.errno if isinstance(one, OSError) else None
+        if _of_memory(words):
+            return _out_of_memory(settings)
+        if number in FULL or any(part in words for part in FULL_WORDS):
+            return StoreFull("The disk is full: what the trial made could not be kept.", ROOM_HINT)
+        if number == errno.EROFS or "readonly database" in words:
+            return StoreUnavailable("The data directory can no longer be written to.", WRITABLE_HINT)
     if isinstance(error, QuantScopeError):
         return error
-    words = f"{type(error).__name__}: {error}"
-    number = error.errno if isinstance(error, OSError) else None
-    if _of_memory(words):
-        return _out_of_memory(settings)
-    if number == errno.ENOSPC or "disk is full" in words:
-        return StoreFull("The disk is full: what the trial made could not be kept.", ROOM_HINT)
-    if number == errno.EROFS or "readonly database" in words:
-        return StoreUnavailable(
-            "The data directory can no longer be written to.", "Make it writable, then run the trial again."
-        )
-    return TrialError(f"The trial failed unexpectedly: {words}"[:500], "The run's log holds the details.")
+    what = f"The trial failed unexpectedly: {type(error).__name__}: {error}"
+    return TrialError(what[:500], "The run's log holds the details.")
 
 
 def exited(code: int, last_words: Sequence[str], settings: Settings) -> QuantScopeError:
@@ -72,6 +74,14 @@ def overdue(settings: Settings) -> TrialTimeout:
         f"The trial took longer than {settings.trial_seconds:g} seconds.",
         "Use fewer samples, or allow more time with QUANTSCOPE_TRIAL_LIMIT.",
     )
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error, what it was raised from, and so on."""
+    one: BaseException | None = error
+    while one is not None:
+        yield one
+        one = one.__cause__ or one.__context__
 
 
 def _of_memory(words: str) -> bool:

@@ -43,8 +43,8 @@ def executor(request: pytest.FixtureRequest, job_store: Store) -> Iterator[Execu
 def jobs(job_store: Store) -> list[Job]:
     """Two real trials of the smallest model, claimed by a worker."""
     measurement = Measurement("mnist-5k", calibration_samples=20, eval_samples=50, latency=LatencyProtocol.NONE)
-    pairs = [(code, resolve_options(Backend.TFLITE, Technique.parse(code), {})) for code in ("float32", "static_wi8_ai8")]
-    plan = Plan(tuple(TrialSpec("mnist-mlp", Backend.TFLITE, code, measurement, options) for code, options in pairs), ())
+    pairs = [(code, resolve_options(Backend.ONNXRUNTIME, Technique.parse(code), {})) for code in ("float32", "static_wi8_ai8")]
+    plan = Plan(tuple(TrialSpec("mnist-mlp", Backend.ONNXRUNTIME, code, measurement, options) for code, options in pairs), ())
     job_store.submit(plan)
     worker = job_store.register("test")
     return [Job(Phase.QUANTIZE, (job_store.claim(1, worker) or "",), worker, threads=1) for _ in plan.trials]

@@ -24,8 +24,8 @@ QUICKEST = Measurement("mnist-5k", calibration_samples=20, eval_samples=50, late
 T = TypeVar("T")
 
 
-def trials(*codes: str, measurement: Measurement = QUICKEST, backend: Backend = Backend.TFLITE) -> Plan:
-    """Real trials of the smallest model."""
+def trials(*codes: str, measurement: Measurement = QUICKEST, backend: Backend = Backend.ONNXRUNTIME) -> Plan:
+    """Real trials of the smallest model, on the backend that is quickest to start."""
     pairs = [(code, resolve_options(backend, Technique.parse(code), {})) for code in codes]
     return Plan(tuple(TrialSpec("mnist-mlp", backend, code, measurement, options) for code, options in pairs), ())
 
@@ -47,6 +47,22 @@ def start_worker(home: Path, **environment: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             command, cwd=ROOT, env=os.environ | {"QUANTSCOPE_HOME": str(home)} | environment, stdout=log, stderr=log
         )
+
+
+@contextmanager
+def serving(home: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A server's process as far as jobs go: it looks after the worker of `home` again and again, as a page does."""
+    process = start_server(home)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def start_server(home: Path) -> subprocess.Popen[bytes]:
+    look = "import time\nfrom experiments.jobs.worker import ensure_worker\nwhile True:\n  ensure_worker()\n  time.sleep(0.2)"
+    return subprocess.Popen([sys.executable, "-c", look], cwd=ROOT, env=os.environ | {"QUANTSCOPE_HOME": str(home)})
 
 
 def wait_for(look: Callable[[], T | None], what: str) -> T:
