@@ -14,6 +14,7 @@ from experiments import console
 from experiments.command import Json, guarded
 from experiments.library import Library
 from experiments.run_command import run_and_show
+from experiments.sensitivity_command import frontier, sensitivity
 from experiments.spec import ExperimentSpec, LatencyProtocol, Measurement, default_data, plan
 from models import zoo
 from quantizers.capabilities import BACKENDS, Capability, parse_backend, techniques
@@ -21,6 +22,8 @@ from quantizers.errors import InputError
 from quantizers.schema import Backend, Mode, Status, Technique
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
+app.command()(sensitivity)
+app.command()(frontier)
 
 
 @app.command("models")
