@@ -8,12 +8,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from benchmarks._stdout import claimed_stdout
-from benchmarks.suite import BENCHMARKS
+from benchmarks.suite import BENCHMARKS, shared_work
+from benchmarks.suite.figure import Figures
 from quantizers.errors import InputError, UnknownName
 
 BAD_INPUT = 2
@@ -23,27 +25,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs benchmarks and prints their figures; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Run the performance benchmarks.")
     parser.add_argument("name", nargs="?", help=f"one of: {', '.join(BENCHMARKS)} (all)")
+    parser.add_argument("--techniques", type=int, metavar="N", help="shared_work with the first N techniques only")
     parser.add_argument("--json", action="store_true", dest="as_json", help="print exactly one JSON document")
     given = parser.parse_args(arguments)
     with claimed_stdout() as out:
         try:
-            document, code = _document(given.name), 0
+            document, code = _document(given.name, given.techniques), 0
         except InputError as error:
             document, code = {"error": error.to_dict()}, BAD_INPUT
         print(json.dumps(document) if given.as_json else _text(document), file=out)
     return code
 
 
-def _document(name: str | None) -> dict[str, Any]:
+def _document(name: str | None, techniques: int | None) -> dict[str, Any]:
+    benchmarks = dict(BENCHMARKS)
+    if techniques:
+        benchmarks["shared_work"] = partial(shared_work.run, techniques=techniques)
     if name is None:
-        return {"benchmarks": [_run(one) for one in BENCHMARKS]}
-    if name not in BENCHMARKS:
-        raise UnknownName.of("benchmark", name, BENCHMARKS)
-    return _run(name)
+        return {"benchmarks": [_run(one, measure) for one, measure in benchmarks.items()]}
+    if name not in benchmarks:
+        raise UnknownName.of("benchmark", name, benchmarks)
+    return _run(name, benchmarks[name])
 
 
-def _run(name: str) -> dict[str, Any]:
-    return {"benchmark": name, "figures": {key: asdict(figure) for key, figure in BENCHMARKS[name]().items()}}
+def _run(name: str, measure: Callable[[], Figures]) -> dict[str, Any]:
+    return {"benchmark": name, "figures": {key: asdict(figure) for key, figure in measure().items()}}
 
 
 def _text(document: dict[str, Any]) -> str:
@@ -56,7 +62,7 @@ def _table(document: dict[str, Any]) -> str:
     rows = [document["benchmark"]]
     for name, figure in document["figures"].items():
         target = "" if figure["target"] is None else f"   target {figure['target']:g}"
-        rows.append(f"  {name:<30}{figure['value']:>12.4g} {figure['unit']}{target}")
+        rows.append(f"  {name:<36}{figure['value']:>12.4g} {figure['unit']}{target}")
     return "\n".join(rows)
 
 

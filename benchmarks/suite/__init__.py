@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from benchmarks.suite import latency_noise, run_listing, weight_analysis, weight_error, what_if
+from benchmarks.suite import latency_noise, run_listing, shared_work, weight_analysis, weight_error, what_if
 from benchmarks.suite.figure import Figures
 
 BENCHMARKS: Mapping[str, Callable[[], Figures]] = {
@@ -12,5 +12,7 @@ BENCHMARKS: Mapping[str, Callable[[], Figures]] = {
     "weight_analysis": weight_analysis.run,
     "what_if": what_if.run,
     "latency_noise": latency_noise.run,
+    "shared_work": shared_work.run,
+    "ten_techniques": shared_work.run_ten,
     "run_listing": run_listing.run,
 }
