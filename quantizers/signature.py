@@ -65,6 +65,12 @@ class Signature:
                     "Only models whose inputs are numbers can be run here: cut off the part that reads text.",
                 )
 
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Signature:
+        """Reads what `dataclasses.asdict` gave."""
+        inputs = tuple(Input(one["name"], one["dtype"], tuple(one["shape"])) for one in stored["inputs"])
+        return cls(inputs, bool(stored["batched"]), Layout(stored["layout"]))
+
     @property
     def packed(self) -> bool:
         """Whether a sample is a row that holds all inputs; if not, it is the one input without its batch axis."""

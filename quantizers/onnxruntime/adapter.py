@@ -45,8 +45,7 @@ class OnnxRuntimeAdapter:
         from quantizers.onnxruntime.convert import Job, convert
         from quantizers.onnxruntime.describe import by_layer, describe
         from quantizers.onnxruntime.model import OnnxModel, check
-        from quantizers.onnxruntime.prepare import prepare, save
-        from quantizers.onnxruntime.reader import read
+        from quantizers.onnxruntime.prepare import compare_size, prepare, save
 
         for name in request.keep_float:
             if name not in model.layer_names:
@@ -58,12 +57,14 @@ class OnnxRuntimeAdapter:
             folder = Path(name)
             report(0.0, "Building the ONNX model")
             prepared = prepare(model.onnx_model(), folder / "prepared.onnx")
-            float_ops = by_layer(read(prepared), model.layer_names)
+            float_ops = by_layer(prepared.ops, model.layer_names)
             report(0.2, "Quantizing")
-            job = Job(request, prepared, folder / "prepared.onnx", float_ops, samples, folder, report)
+            job = Job(request, prepared.model, folder / "prepared.onnx", float_ops, samples, folder, report, [*prepared.steps])
             save(convert(job), path)
             report(0.9, "Reading the converted file")
-            quantized = OnnxModel(path, describe(path, float_ops, request, folder), request.technique)
+            records = describe(path, float_ops, request, folder)
+            job.steps.append(compare_size(job.path, path))
+            quantized = OnnxModel(path, records, request.technique, job.steps)
             check(quantized, request.technique, shape)
         return quantized
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, quantize_static
 
 from quantizers.adapter import Batch, Report, Request
 from quantizers.errors import Unsupported
 from quantizers.onnxruntime.calibrate import Calibrator, measure_ranges
+from quantizers.onnxruntime.prepare import Step
 from quantizers.onnxruntime.reader import REPLACED_GEMM, WeightedOp
 from quantizers.onnxruntime.session import OnnxSession
 from quantizers.onnxruntime.weights import Rewriter
@@ -34,6 +35,7 @@ class Job:
         float_ops: its layers by name, in the model's order.
         samples: checked calibration samples; None for techniques that need none.
         folder: for files that nobody keeps.
+        steps: what was done so far, for a person to read; recipes add to it.
     """
 
     request: Request
@@ -43,6 +45,7 @@ class Job:
     samples: Batch | None
     folder: Path
     report: Report
+    steps: list[Step]
 
     @property
     def layers(self) -> list[str]:
@@ -85,15 +88,32 @@ def _dynamic(job: Job) -> ModelProto:
     """Weights in integers, ranges of activations measured at each inference by DynamicQuantizeLinear, always in uint8."""
     options = job.request.options
     target = job.folder / "dynamic.onnx"
-    quantize_dynamic(
-        str(job.path),
-        str(target),
-        op_types_to_quantize=_PRODUCTS if options.get("op_types", "all") == "dense" else [*_PRODUCTS, "Conv"],
-        per_channel=bool(options.get("per_channel", True)),
-        weight_type=_types(str(options.get("types", "u8s8")))[1],
-        nodes_to_exclude=[tool_name for name in job.request.keep_float for tool_name in (name, name + REPLACED_GEMM)],
-    )
+
+    def quantize(per_channel: bool) -> None:
+        quantize_dynamic(
+            str(job.path),
+            str(target),
+            op_types_to_quantize=_PRODUCTS if options.get("op_types", "all") == "dense" else [*_PRODUCTS, "Conv"],
+            per_channel=per_channel,
+            weight_type=_types(str(options.get("types", "u8s8")))[1],
+            nodes_to_exclude=[tool_name for name in job.request.keep_float for tool_name in (name, name + REPLACED_GEMM)],
+            extra_options={"DefaultTensorType": TensorProto.FLOAT, "EnableSubgraph": True},
+        )
+
+    _per_channel_if_possible(job, quantize)
     return onnx.load(target)
+
+
+def _per_channel_if_possible(job: Job, quantize: Callable[[bool], None]) -> None:
+    """Quantizes with one scale a channel, if asked for; where the tool fails at that, with one a tensor, and says so."""
+    if not job.request.options.get("per_channel", True):
+        quantize(False)
+        return
+    try:
+        quantize(True)
+    except Exception as error:  # the tools raise whatever their steps do
+        quantize(False)
+        job.steps.append(Step("Scales", f"One a tensor, because one a channel failed: {error}"[:300]))
 
 
 def _static(job: Job) -> ModelProto:
@@ -112,24 +132,32 @@ def _quantize_static(job: Job, activation: QuantType, weight: QuantType, exclude
     """Quantizes weights, biases and activations with the runtime's tool, except those of the layers to `exclude`."""
     options = job.request.options
     kept = job.request.keep_float if exclude is None else exclude
-    assert job.samples is not None
+    samples = job.samples
+    assert samples is not None
     calibrator = Calibrator(str(options.get("calibrator", Calibrator.MINMAX)))
     shared = job.request.shared or job.folder
-    ranges, method = measure_ranges(job.path, OnnxSession(job.path).signature, job.samples, calibrator, shared, job.report)
+    ranges, method = measure_ranges(job.path, OnnxSession(job.path).signature, samples, calibrator, shared, job.report)
     job.report(0.75, "Quantizing")
     target = job.folder / "static.onnx"
-    quantize_static(
-        str(job.path),
-        str(target),
-        calibration_cache_path=ranges,
-        calibrate_method=method,
-        quant_format=QuantFormat.QOperator if options.get("format", "qdq") == "qoperator" else QuantFormat.QDQ,
-        activation_type=activation,
-        weight_type=weight,
-        per_channel=bool(options.get("per_channel", True)),
-        reduce_range=bool(options.get("reduce_range", False)),
-        nodes_to_exclude=list(kept),
-    )
+
+    def quantize(per_channel: bool) -> None:
+        quantize_static(
+            str(job.path),
+            str(target),
+            calibration_cache_path=ranges,
+            calibrate_method=method,
+            quant_format=QuantFormat.QOperator if options.get("format", "qdq") == "qoperator" else QuantFormat.QDQ,
+            activation_type=activation,
+            weight_type=weight,
+            per_channel=per_channel,
+            reduce_range=bool(options.get("reduce_range", False)),
+            nodes_to_exclude=list(kept),
+            extra_options={"DefaultTensorType": TensorProto.FLOAT},
+        )
+        session = OnnxSession(target)
+        session.run(session.prepare(samples[:1]))
+
+    _per_channel_if_possible(job, quantize)
     rewriter = job.rewriter(onnx.load(target))
     for layer in kept:
         rewriter.keep(layer)

@@ -1,22 +1,22 @@
-"""What an .onnx says of its inputs, and making it say what a signature has settled, so that an artefact explains itself."""
+"""The signature that was settled for a model, written into it, so that an artefact explains itself to whoever opens it.
+
+It goes into the model's metadata and not into the shapes of its inputs: a branch that is never taken may not fit those.
+"""
 
 from __future__ import annotations
 
-from onnx import ModelProto, TensorProto, helper
+import json
+from dataclasses import asdict
 
-from quantizers.onnxruntime.session import BATCH_AXIS, LAYOUT_KEY
+from onnx import ModelProto
+
+from quantizers.onnxruntime.session import SIGNATURE_KEY
 from quantizers.signature import Signature
 
 
 def declare(model: ModelProto, signature: Signature) -> None:
-    """Writes shapes and layout of the `signature` into the model, in place: a batch of any size stays a free axis."""
-    declared = {one.name: one for one in signature.inputs}
-    for port in model.graph.input:
-        if port.name not in declared:
-            continue  # Older files list their weights among the inputs.
-        shape: list[int | str] = list(declared[port.name].shape)
-        if signature.batched and shape:
-            shape[0] = BATCH_AXIS
-        port.type.tensor_type.shape.CopyFrom(helper.make_tensor_type_proto(TensorProto.FLOAT, shape).tensor_type.shape)
+    """Writes the `signature` into the model, in place."""
+    for entry in [entry for entry in model.metadata_props if entry.key == SIGNATURE_KEY]:
+        model.metadata_props.remove(entry)
     entry = model.metadata_props.add()
-    entry.key, entry.value = LAYOUT_KEY, signature.layout.value
+    entry.key, entry.value = SIGNATURE_KEY, json.dumps(asdict(signature))

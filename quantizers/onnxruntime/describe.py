@@ -17,6 +17,7 @@ from onnx import ModelProto
 
 from quantizers.adapter import Request
 from quantizers.errors import ConversionFailed
+from quantizers.numerics import dequantize
 from quantizers.onnxruntime.graph import Graph
 from quantizers.onnxruntime.reader import DYNAMIC, REPLACED_GEMM, Tensor, WeightedOp, read
 from quantizers.onnxruntime.session import OnnxSession
@@ -98,7 +99,11 @@ def _reference(op: WeightedOp, float_op: WeightedOp) -> NDArray[np.float32]:
     """The float weights in the layout of the stored ones."""
     assert float_op.weight.data is not None
     assert op.weight.data is not None
-    values = float_op.weight.data.T if op.rows_first != float_op.rows_first else float_op.weight.data
+    values = float_op.weight.data
+    if float_op.weight.params is not None:  # The model came quantized: what it stands for is all the float there is.
+        values = dequantize(values, float_op.weight.params).astype(np.float32)
+    if op.rows_first != float_op.rows_first:
+        values = values.T
     return np.ascontiguousarray(values.reshape(op.weight.data.shape), np.float32)
 
 

@@ -9,14 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from quantizers.onnxruntime.scopes import bodies, inner, walk
+
 
 class Graph:
-    """A read-only view of a model's main graph, as it is when the view is made."""
+    """A read-only view of a model as it is when the view is made; nodes inside nodes follow the one that holds them."""
 
     def __init__(self, model: ModelProto) -> None:
-        self.nodes = list(model.graph.node)
-        self.outputs = {output.name for output in model.graph.output}
-        self._constants: dict[str, TensorProto] = {tensor.name: tensor for tensor in model.graph.initializer}
+        self.nodes = list(walk(model.graph))
+        graphs = [model.graph, *bodies(model.graph)]
+        self.outputs = {output.name for graph in graphs for output in graph.output}
+        self._constants: dict[str, TensorProto] = {tensor.name: tensor for graph in graphs for tensor in graph.initializer}
+        self._holders = {id(inside): node for node in model.graph.node for _, body in inner(node) for inside in walk(body)}
         self._producers = {name: node for node in self.nodes for name in node.output if name}
         self._readers: dict[str, list[NodeProto]] = defaultdict(list)
         for node in self.nodes:
@@ -36,6 +40,10 @@ class Graph:
         readers = self.readers(name)
         alone = len(readers) == 1 and name not in self.outputs and readers[0].op_type in kinds
         return readers[0] if alone else None
+
+    def holder(self, node: NodeProto) -> NodeProto | None:
+        """The node of the main graph that a node lies inside; None for one of the main graph itself."""
+        return self._holders.get(id(node))
 
     def is_constant(self, name: str) -> bool:
         return name in self._constants
@@ -68,6 +76,8 @@ def prune(model: ModelProto) -> None:
     for node in reversed(graph.node):
         if wanted.intersection(node.output):
             wanted.update(node.input)
+            wanted.update(name for _, body in inner(node) for inside in walk(body) for name in inside.input)
+            wanted.update(output.name for _, body in inner(node) for output in body.output)
             kept.append(node)
     constants = [tensor for tensor in graph.initializer if tensor.name in wanted]
     del graph.node[:], graph.initializer[:]

@@ -15,6 +15,7 @@ from quantizers.adapter import Batch
 from quantizers.errors import ConversionFailed, NothingQuantized
 from quantizers.numerics import dequantize
 from quantizers.onnxruntime.describe import Record
+from quantizers.onnxruntime.prepare import Step
 from quantizers.onnxruntime.reader import DYNAMIC
 from quantizers.onnxruntime.session import OnnxSession
 from quantizers.schema import Execution, Mode, QuantizedLayer, QuantParams, Technique
@@ -33,11 +34,12 @@ class OnnxModel:
     training = None
     """This backend trains nothing."""
 
-    def __init__(self, path: Path, records: Sequence[Record], technique: Technique) -> None:
+    def __init__(self, path: Path, records: Sequence[Record], technique: Technique, steps: Sequence[Step] = ()) -> None:
         self.path = path
         self.execution_why = _WHY_SIMULATED.get(technique.mode)
         self.execution = Execution.SIMULATED if self.execution_why else Execution.NATIVE
         self._records = records
+        self.steps = tuple(steps)
 
     @cached_property
     def _session(self) -> OnnxSession:

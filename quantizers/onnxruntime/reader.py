@@ -11,7 +11,7 @@ operations of the com.microsoft domain.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -63,10 +63,35 @@ class WeightedOp:
 
 
 def read(model: ModelProto) -> Sequence[WeightedOp]:
-    """The weighted operations of the main graph, in the order they are written."""
+    """The weighted operations of all graphs, in the order they are written.
+
+    Raises:
+        ValueError: an operation is not written as the standard or the runtime's tools write it.
+    """
     graph = Graph(model)
-    found = (_read(graph, node) for node in graph.nodes)
+    found = (_placed(graph, node) for node in graph.nodes)
     return [op for op in found if op is not None]
+
+
+def read_each(model: ModelProto) -> tuple[list[WeightedOp], list[str]]:
+    """As `read`, for files that anybody wrote: what cannot be read is left out, with a sentence on each."""
+    graph, ops, problems = Graph(model), [], []
+    for node in graph.nodes:
+        try:
+            op = _placed(graph, node)
+        except (ValueError, KeyError, IndexError, TypeError, StopIteration) as error:
+            problems.append(f"{node.name} ({node.op_type}) cannot be read: {error}")
+        else:
+            ops += [] if op is None else [op]
+    return ops, problems
+
+
+def _placed(graph: Graph, node: NodeProto) -> WeightedOp | None:
+    """The operation of a node. Nothing inside a node can be looked at from outside, so the holder's output stands for it."""
+    op, holder = _read(graph, node), graph.holder(node)
+    if op is None or holder is None:
+        return op
+    return replace(op, output=Tensor(next(name for name in holder.output if name)))
 
 
 def _read(graph: Graph, node: NodeProto) -> WeightedOp | None:
@@ -82,18 +107,28 @@ def _read(graph: Graph, node: NodeProto) -> WeightedOp | None:
 
 
 def _read_float(graph: Graph, node: NodeProto) -> WeightedOp | None:
-    weight = _constant(graph, node.input[1])
-    if weight is None:
+    weight = _constant(graph, _input(node, 1))
+    if weight is None or not _is_weight(node.op_type, weight):
         return None  # A product of two computed tensors has no weight.
     kind, bias, output = node.op_type, _constant(graph, _input(node, 2)), node.output[0]
     if kind == "MatMul":
         bias, output = _added(graph, output)
     rows_first = kind == "MatMul" or (kind == "Gemm" and not attribute(node, "transB", 0))
+    rows_first ^= graph.producer(node.input[1], "Transpose") is not None
     return WeightedOp(node.name, kind, _activation(graph, node.input[0]), weight, bias, _handed_on(graph, output), rows_first)
 
 
-def _read_quantized(graph: Graph, node: NodeProto) -> WeightedOp:
+def _is_weight(kind: str, tensor: Tensor) -> bool:
+    """Whether a constant is the kernel of a convolution or a matrix, of numbers that quantization is about."""
+    assert tensor.data is not None
+    axes = tensor.data.ndim >= 2 if kind == "Conv" else tensor.data.ndim == 2
+    return axes and tensor.data.size > 0 and tensor.dtype not in ("float64", "bool", "string")
+
+
+def _read_quantized(graph: Graph, node: NodeProto) -> WeightedOp | None:
     x, x_scale, x_zero, w, w_scale, w_zero, *rest = node.input
+    if not graph.is_constant(w):
+        return None
     if node.op_type == "QGemm":
         bias, (y_scale, y_zero) = rest[0], rest[1:]
     else:
@@ -111,9 +146,11 @@ def _read_quantized(graph: Graph, node: NodeProto) -> WeightedOp:
     return WeightedOp(node.name, node.op_type, activation, weight, stored_bias, output, rows_first)
 
 
-def _read_integer(graph: Graph, node: NodeProto) -> WeightedOp:
+def _read_integer(graph: Graph, node: NodeProto) -> WeightedOp | None:
     """ConvInteger or MatMulInteger: a Cast and a Mul by (input scale × weight scale) turn the sums into real numbers."""
     w, w_zero = node.input[1], _input(node, 3)
+    if not graph.is_constant(w):
+        return None
     name, scales = node.output[0], ""
     for kind in ("Cast", "Mul"):
         step = graph.sole_reader(name, kind)
@@ -139,7 +176,7 @@ def _input(node: NodeProto, index: int) -> str:
 
 def _constant(graph: Graph, name: str) -> Tensor | None:
     """What is stored behind an input: a float constant, one cast from float16, or the codes of a DequantizeLinear."""
-    while (step := graph.producer(name, "Reshape", "Cast")) is not None:
+    while (step := graph.producer(name, "Reshape", "Cast", "Transpose")) is not None:
         name = step.input[0]
     if graph.is_constant(name):
         return Tensor(name, graph.dtype(name), None, graph.array(name))

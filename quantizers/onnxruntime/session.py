@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,8 +17,8 @@ from quantizers.errors import Unsupported
 from quantizers.signature import Input, Layout, Signature, resolve
 
 _ERRORS_ONLY = 3
-LAYOUT_KEY, BATCH_AXIS = "quantscope.layout", "batch"
-"""Under which key an artefact says where it wants the channels (without it, first), and how its free batch axis is called."""
+SIGNATURE_KEY = "quantscope.signature"
+"""Under which key an artefact's metadata holds the signature that was settled for it."""
 Feeds = Mapping[str, NDArray[Any]]
 
 
@@ -71,12 +72,13 @@ class OnnxSession:
 
 
 def _signature(session: onnxruntime.InferenceSession) -> Signature:
-    """The inputs as the artefact declares them: with a batch axis of its own where that is free."""
+    """What the artefact's metadata says; without that, its inputs as it declares them, channels first, as in the zoo."""
+    written = session.get_modelmeta().custom_metadata_map.get(SIGNATURE_KEY)
+    if written is not None:
+        return Signature.from_dict(json.loads(written))
     ports = session.get_inputs()
     inputs = tuple(Input(port.name, numpy_type(port.type) or port.type, resolve(port.name, port.shape, None)) for port in ports)
-    batched = all(port.shape and not isinstance(port.shape[0], int) for port in ports)
-    layout = session.get_modelmeta().custom_metadata_map.get(LAYOUT_KEY, Layout.CHANNELS_FIRST)
-    return Signature(inputs, batched, Layout(layout))
+    return Signature(inputs, all(port.shape and not isinstance(port.shape[0], int) for port in ports), Layout.CHANNELS_FIRST)
 
 
 def numpy_type(kind: str) -> str | None:

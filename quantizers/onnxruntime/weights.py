@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, version_converter
 
 from quantizers.numerics import binary, min_max_params, quantize, ternary
-from quantizers.onnxruntime.graph import Graph, prune
+from quantizers.onnxruntime.graph import Graph, attribute, prune
 from quantizers.onnxruntime.reader import Tensor, WeightedOp
+from quantizers.onnxruntime.scopes import walk
 from quantizers.schema import Granularity, Integers, QuantParams, Scheme
 
 _TWO_BIT_OPSET, _TWO_BIT_IR = 25, 13
@@ -33,8 +34,9 @@ class Rewriter:
     def __init__(self, model: ModelProto, float_ops: dict[str, WeightedOp]) -> None:
         self._model = model
         self._float = float_ops
-        self._nodes = {node.name: node for node in model.graph.node}
+        self._nodes = {node.name: node for node in walk(model.graph)}
         self._two_bits = False
+        self._made: dict[tuple[str, str], str] = {}
 
     def integers(self, layer: str, bits: int, *, group_size: int | None = None, scheme: Scheme = Scheme.SYMMETRIC) -> None:
         """Rounds to the nearest code, per output channel or per group of consecutive weights of one channel."""
@@ -45,7 +47,7 @@ class Rewriter:
             params = min_max_params(rows, bits, scheme=scheme, granularity=Granularity.PER_CHANNEL, axis=0)
         else:
             params = min_max_params(rows, bits, scheme=scheme, granularity=Granularity.PER_GROUP, group_size=group_size)
-        if params.group_size is None or op.kind == "Conv":
+        if params.group_size is None or not self._is_plain_product(layer):
             self._dequantized(layer, quantize(rows, params), params)
         else:
             self._block_product(layer, quantize(rows, params), params)
@@ -61,7 +63,9 @@ class Rewriter:
     def half(self, layer: str) -> None:
         """Float16, cast to float32 when the model is loaded."""
         name = f"{layer}.weight_float16"
-        self._constant(name, _weight(self._float[layer]).astype(np.float16))
+        if self._shared(layer, name):
+            return
+        self._constant(name, _values(self._float[layer].weight).astype(np.float16))
         self._feed(layer, [helper.make_node("Cast", [name], [f"{name}_cast"], name=f"{name}_Cast", to=TensorProto.FLOAT)])
 
     def keep(self, layer: str) -> None:
@@ -72,7 +76,7 @@ class Rewriter:
         goes behind a DequantizeLinear: in int32 it is as exact as in float32.
         """
         op, node = self._float[layer], self._nodes[layer]
-        if Graph(self._model).producer(node.input[0], "DequantizeLinear") is None:
+        if op.kind == "MatMul" or Graph(self._model).producer(node.input[0], "DequantizeLinear") is None:
             return
         bias = np.zeros(len(_weight(op)), np.float32) if op.bias is None else _values(op.bias)
         params = min_max_params(bias, 32)
@@ -102,25 +106,41 @@ class Rewriter:
         Groups need that layout, and 2-bit codes as well: the runtime replaces a DequantizeLinear with the operation right
         behind it by an 8-bit kernel without asking for the width, and then refuses the model. A Reshape keeps them apart.
         """
-        shape = _weight(self._float[layer]).shape
+        shape, rows_first = _weight(self._float[layer]).shape, self._float[layer].rows_first
         apart = params.group_size is not None or params.dtype == "int2"
         self._two_bits = self._two_bits or params.dtype == "int2"
         name = f"{layer}.weight_{params.dtype}"
+        if self._shared(layer, name):
+            return
         kind = helper.tensor_dtype_to_np_dtype(TensorProto.DataType.Value(params.dtype.upper()))
         groups = (len(rows), -1) if params.group_size else (-1,)
-        self._constant(name, rows.reshape(rows.shape if apart else shape).astype(kind))
+        stored = rows if apart else rows.T if rows_first else rows.reshape(shape)
+        self._constant(name, stored.astype(kind))
         inputs = [name, f"{name}_scale"]
         self._constant(inputs[-1], params.scale.astype(np.float32).reshape(groups))
         if params.zero_point.any():
             inputs.append(f"{name}_zero_point")
             self._constant(inputs[-1], params.zero_point.astype(kind).reshape(groups))
-        place: dict[str, Any] = {"axis": 1, "block_size": params.group_size} if params.group_size else {"axis": 0}
+        along = {"axis": 1 if rows_first and not apart else 0}
+        place: dict[str, Any] = {"axis": 1, "block_size": params.group_size} if params.group_size else along
         steps = [helper.make_node("DequantizeLinear", inputs, [f"{name}_real"], name=f"{name}_DequantizeLinear", **place)]
         if apart:
             self._constant(f"{name}_shape", np.array(shape, np.int64))
             sources = [f"{name}_real", f"{name}_shape"]
             steps.append(helper.make_node("Reshape", sources, [f"{name}_kernel"], name=f"{name}_Reshape"))
+            if rows_first:
+                steps.append(helper.make_node("Transpose", [f"{name}_kernel"], [f"{name}_rows"], name=f"{name}_Transpose"))
         self._feed(layer, steps)
+
+    def _shared(self, layer: str, name: str) -> bool:
+        """Whether another layer has the same weights, and got them quantized alike: then this one reads those too."""
+        op = self._float[layer]
+        key = f"{op.weight.name} {op.kind} {op.rows_first}", name.removeprefix(layer)
+        if key in self._made:
+            self._nodes[layer].input[1] = self._nodes[self._made[key]].input[1]
+            return True
+        self._made[key] = layer
+        return False
 
     def _feed(self, layer: str, steps: list[NodeProto]) -> None:
         """Adds nodes that read constants only; the last of them gives the layer its weight."""
@@ -128,8 +148,15 @@ class Rewriter:
         for step in reversed(steps):
             self._model.graph.node.insert(0, step)
 
+    def _is_plain_product(self, layer: str) -> bool:
+        """Whether the layer is x·W, or x·W + b: what MatMulNBits computes."""
+        node = self._nodes[layer]
+        plain = not attribute(node, "transA", 0) and attribute(node, "alpha", 1.0) == attribute(node, "beta", 1.0) == 1.0
+        bias = self._float[layer].bias
+        return node.op_type in ("Gemm", "MatMul") and plain and (bias is None or _values(bias).ndim == 1)
+
     def _block_product(self, layer: str, codes: Integers, params: QuantParams) -> None:
-        """A Gemm becomes a MatMulNBits: unsigned codes, packed in blocks along the inputs.
+        """A Gemm or MatMul becomes a MatMulNBits: unsigned codes, packed in blocks along the inputs.
 
         Source: ContribOperators.md of ONNX Runtime, com.microsoft.MatMulNBits
         """
@@ -169,7 +196,8 @@ def _values(tensor: Tensor) -> NDArray[np.float32]:
 
 def _weight(op: WeightedOp) -> NDArray[np.float32]:
     """The float weights with output channels first."""
-    return _values(op.weight)
+    values = _values(op.weight)
+    return np.ascontiguousarray(values.T) if op.rows_first else values
 
 
 def _pack(codes: Integers, bits: int) -> NDArray[np.uint8]:

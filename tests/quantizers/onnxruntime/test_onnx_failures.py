@@ -114,7 +114,7 @@ def test_weights_that_are_not_numbers_are_refused(request_for, name, code):
 
 def test_a_model_without_a_weighted_layer_is_refused(request_for):
     model = small(Relu("relu1", (INPUT,)), GlobalAveragePool("pool", ("relu1",)))
-    with pytest.raises(ConversionFailed, match="no convolution and no dense layer"):
+    with pytest.raises(NothingQuantized, match="no convolution and no dense layer"):
         OnnxRuntimeAdapter().quantize(model, request_for("float32"), quiet)
 
 
