@@ -93,8 +93,11 @@ class Library:
     def export(self, run_id: str, folder: Path, roles: Sequence[str] = ("artefact", "details", "samples")) -> list[Path]:
         """Writes a finished run and those of its files that it has into `folder`."""
         run = self.run(run_id)
-        wanted = [role for role in roles if role != "samples" or run["latency"]]
-        return export_run(run, {role: self.file(run_id, role) for role in wanted}, folder)
+        files = {role: self.file(run_id, role) for role in roles if role != "samples" or self._has_samples(run)}
+        return export_run(run, files, folder)
+
+    def _has_samples(self, run: RunDocument) -> bool:
+        return self.file(run["run_id"], "samples").exists() if run.get("example") else bool(run["latency"])
 
 
 def _example_row(run: RunDocument) -> listing.Row:
