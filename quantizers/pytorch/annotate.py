@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import torch
 from torch.fx import Graph, GraphModule, Node
-from torchao.quantization.pt2e import MinMaxObserver, PerChannelMinMaxObserver, PlaceholderObserver
+from torchao.quantization.pt2e import FakeQuantize, MovingAverageMinMaxObserver, PlaceholderObserver
 from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, QuantizationSpec, Quantizer, SharedQuantizationSpec
 
-from quantizers.pytorch.choice import INT8, Kinds, weight_kinds
+from quantizers.pytorch.choice import Kinds, weight_kinds
 from quantizers.pytorch.graph import DENSE, aten, layer_name, layers
-from quantizers.pytorch.observers import OBSERVERS
+from quantizers.pytorch.observers import OBSERVERS, WeightObserver
 from quantizers.schema import Mode, Technique
 
 KEPT_BY_CHOICE = "kept float by choice"
@@ -34,22 +34,29 @@ _SAME_VALUES = frozenset(
 )
 """Operations whose output holds values of their input (or padding zeros) only."""
 _ANNOTATION = "quantization_annotation"
+_TRAINED = FakeQuantize.with_args(observer=MovingAverageMinMaxObserver)
+"""Rounds in training exactly as conversion does; the fused variant of torchao does not."""
 _FLOAT_ACTIVATIONS = (Mode.WEIGHT_ONLY, Mode.BINARY, Mode.TERNARY)
 
 
 class LayerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has no types
-    """Weights int8 symmetric in −127…127; activations uint8, which is what x86 oneDNN kernels fuse, or int16 symmetric.
+    """Activations uint8, which is what x86 oneDNN kernels fuse, or int16 symmetric.
 
-    Weights of any other type are left in float here, for `rewrite` to round.
+    Weights are left in float for `rewrite` to round, except in training, which rounds them anew at every step: there they are
+    symmetric per channel, in −127…127 or −7…7.
     """
 
     def __init__(
-        self, technique: Technique, *, per_channel: bool, observer: str, activations: str, keep_float: tuple[str, ...]
+        self,
+        technique: Technique,
+        *,
+        observer: str = "histogram",
+        activations: str = "affine",
+        keep_float: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         self._technique = technique
         self._mode = technique.mode
-        self._per_channel = per_channel
         self._observer = OBSERVERS[observer]
         self._symmetric = activations == "symmetric"
         self._keep_float = keep_float
@@ -59,8 +66,6 @@ class LayerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has no types
         """The type that each layer's weight should have, as far as it can; filled by `annotate`."""
 
     def _why_not(self, layer: Node, kind: str | None) -> str | None:
-        if self._mode is Mode.FLOAT32:
-            return "the float baseline quantizes nothing"
         if kind is None:
             return KEPT_BY_CHOICE
         if self._mode is Mode.DYNAMIC and layer.target not in DENSE:
@@ -74,11 +79,10 @@ class LayerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has no types
         self.reasons = {layer_name(layer): self._why_not(layer, wanted[layer_name(layer)]) for layer in nodes}
         self.kinds = {name: None if self.reasons[name] else kind for name, kind in wanted.items()}
         for layer in nodes:
-            kind = self.kinds[layer_name(layer)]
-            if kind is not None:
+            if self.kinds[layer_name(layer)] is not None:
                 source, weight = layer.args[:2]
                 inputs = {} if self._mode in _FLOAT_ACTIVATIONS else {source: self._activation()}
-                weights = {weight: self._weight()} if kind == INT8 and not self._technique.group_size else {}
+                weights = {weight: self._weight()} if self._mode is Mode.QAT else {}
                 layer.meta[_ANNOTATION] = QuantizationAnnotation({**inputs, **weights}, _annotated=True)
         if self._technique.needs_calibration:
             self._annotate_additions(model.graph)
@@ -113,7 +117,7 @@ class LayerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has no types
         return annotation is not None and source in annotation.input_qspec_map
 
     def _activation(self) -> QuantizationSpec:
-        dynamic = self._mode is Mode.DYNAMIC
+        dynamic, trained = self._mode is Mode.DYNAMIC, self._mode is Mode.QAT
         wide = self._technique.activation_bits == 16
         # With the range of uint8 left unsaid, torchao puts a symmetric zero point at 128; said, it would be 127.
         low, high = (-32767, 32767) if wide else (None, None) if self._symmetric else (0, 255)
@@ -123,15 +127,16 @@ class LayerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has no types
             quant_max=high,
             qscheme=torch.per_tensor_symmetric if wide or self._symmetric else torch.per_tensor_affine,
             is_dynamic=dynamic,
-            observer_or_fake_quant_ctr=PlaceholderObserver if dynamic else self._observer,
+            observer_or_fake_quant_ctr=PlaceholderObserver if dynamic else _TRAINED if trained else self._observer,
         )
 
     def _weight(self) -> QuantizationSpec:
+        highest = (1 << ((self._technique.weight_bits or 8) - 1)) - 1
         return QuantizationSpec(
             dtype=torch.int8,
-            quant_min=-127,
-            quant_max=127,
-            qscheme=torch.per_channel_symmetric if self._per_channel else torch.per_tensor_symmetric,
-            ch_axis=0 if self._per_channel else None,
-            observer_or_fake_quant_ctr=PerChannelMinMaxObserver if self._per_channel else MinMaxObserver,
+            quant_min=-highest,
+            quant_max=highest,
+            qscheme=torch.per_channel_symmetric,
+            ch_axis=0,
+            observer_or_fake_quant_ctr=FakeQuantize.with_args(observer=WeightObserver),
         )

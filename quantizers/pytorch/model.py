@@ -7,7 +7,7 @@ single codes (`lowering.int8_layers` checks that on every model) and differ from
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,10 +16,12 @@ import torch
 from torch.fx import GraphModule, Interpreter, Node
 
 from quantizers.adapter import Batch, Trained
+from quantizers.pytorch.equalize import Scales
 from quantizers.pytorch.graph import handed_on, input_type, is_dynamic, is_quantize, layer_name, layers
 from quantizers.schema import Execution, QuantizedLayer
 
 _MINIBATCH = 256
+_ONE = np.ones(1, np.float32)
 _Result = TypeVar("_Result")
 
 
@@ -31,6 +33,9 @@ class TorchModel:
         program: the artefact as loaded.
         observed: the program whose layers `activations` records: the artefact itself, or for a float32 artefact that keeps
             its batch norms a folded copy, so that every technique's layers compare like with like.
+        scales: what cross-layer equalization divided each channel of a layer's output by; `activations` multiplies it back,
+            so that outputs compare with the float model's. By layer name; layers left alone are missing.
+        plain: the same technique without the improvements that were asked for; None when there were none.
     """
 
     path: Path
@@ -40,6 +45,8 @@ class TorchModel:
     observed: GraphModule
     described: tuple[QuantizedLayer, ...]
     training: Trained | None = None
+    scales: Scales = field(default_factory=dict)
+    plain: TorchModel | None = None
 
     def layers(self) -> Sequence[QuantizedLayer]:
         return self.described
@@ -49,7 +56,11 @@ class TorchModel:
 
     def activations(self, batch: Batch) -> Mapping[str, Batch]:
         parts = self._in_minibatches(batch, _Recorder(self.observed).record)
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return {name: np.concatenate([part[name] for part in parts]) * self.scales.get(name, _ONE) for name in parts[0]}
+
+    def beside(self, plain: TorchModel) -> TorchModel:
+        """This model with `plain` to compare it with."""
+        return replace(self, plain=plain)
 
     def _in_minibatches(self, batch: Batch, run: Callable[[torch.Tensor], _Result]) -> list[_Result]:
         """A dynamic range spans the whole batch, so samples would change each other's result: those run one at a time."""

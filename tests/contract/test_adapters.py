@@ -9,7 +9,7 @@ import pytest
 from models import datasets, zoo
 from models.float_model import FloatModel
 from quantizers import registry
-from quantizers.adapter import Adapter, Batch, QuantizedModel, Request
+from quantizers.adapter import Adapter, Batch, QuantizedModel, Request, Training
 from quantizers.capabilities import BACKENDS, Capability, resolve_options, techniques
 from quantizers.numerics import dequantize, integer_range, quantize, tensor_error
 from quantizers.schema import QuantizedTensor, Role, Technique
@@ -39,9 +39,20 @@ def samples() -> Batch:
     return zoo.load(MODEL).info.preprocess(datasets.load("mnist-5k").split("calibration").take(64).x)
 
 
+@pytest.fixture(scope="module")
+def training(samples: Batch) -> Training:
+    labels = datasets.load("mnist-5k").split("calibration").take(64).y
+    assert labels is not None
+    return Training(samples, labels, samples, labels)
+
+
 @pytest.fixture(scope="module", params=CELLS, ids=lambda cell: f"{cell.backend}-{cell.code}")
 def case(
-    request: pytest.FixtureRequest, float_model: FloatModel, samples: Batch, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    float_model: FloatModel,
+    samples: Batch,
+    training: Training,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Case:
     cell: Capability = request.param
     technique = Technique.parse(cell.code)
@@ -51,6 +62,7 @@ def case(
         options=resolve_options(cell.backend, technique, {}),
         calibration=samples if technique.needs_calibration else None,
         workdir=tmp_path_factory.mktemp("artefact"),
+        training=training if technique.needs_training else None,
     )
     return Case(cell, adapter, float_model, samples, adapter.quantize(float_model, asked, lambda _fraction, _words: None))
 

@@ -31,10 +31,10 @@ def test_options_go_where_a_technique_has_them() -> None:
 
 
 def test_the_impossible_stays_beside_the_possible_with_its_reason() -> None:
-    techniques = ((Backend.TFLITE, "float32"), (Backend.TFLITE, "bfloat16"), (Backend.PYTORCH, "weight_only_wi8_g32"))
+    techniques = ((Backend.TFLITE, "float32"), (Backend.TFLITE, "bfloat16"), (Backend.PYTORCH, "dynamic_wi4"))
     planned = plan(replace(SPEC, techniques=techniques))
     assert [trial.technique for trial in planned.trials] == ["float32"]
-    assert [one.technique for one in planned.impossible] == ["bfloat16", "weight_only_wi8_g32"]
+    assert [one.technique for one in planned.impossible] == ["bfloat16", "dynamic_wi4"]
     assert "no bfloat16 kernels" in planned.impossible[0].error.message
 
 

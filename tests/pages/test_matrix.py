@@ -38,5 +38,5 @@ def test_few_bits_are_few() -> None:
 
 def test_an_impossible_cell_has_its_reason() -> None:
     assert "bfloat16 kernels" in (why_not(Backend.TFLITE, "bfloat16") or "")
-    assert "not offered" in (why_not(Backend.PYTORCH, "weight_only_wi8_g32") or "")
+    assert "not offered" in (why_not(Backend.PYTORCH, "dynamic_wi4") or "")
     assert why_not(Backend.TFLITE, "float16") is None

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 import pytest
+from training_samples import training_of
 
 from models import datasets, zoo
 from models.float_model import FloatModel
-from quantizers.adapter import Batch, QuantizedModel, Request
+from quantizers.adapter import Batch, Epoch, QuantizedModel, Request
 from quantizers.capabilities import resolve_options
 from quantizers.pytorch.adapter import PyTorchAdapter
 from quantizers.schema import Backend, Options, OptionValue, Technique
@@ -25,6 +26,7 @@ class Case:
     calibration: Batch
     test: Batch
     quantized: QuantizedModel
+    heard: list[Epoch] = field(default_factory=list)
 
 
 Quantize = Callable[..., Case]
@@ -50,8 +52,17 @@ def quantize(tmp_path_factory: pytest.TempPathFactory) -> Quantize:
         technique = Technique.parse(code)
         complete = resolve_options(Backend.PYTORCH, technique, options)
         workdir: Path = tmp_path_factory.mktemp(f"{model_id}-{code}")
-        request = Request(technique, complete, calibration if technique.needs_calibration else None, workdir, keep_float)
+        heard: list[Epoch] = []
+        request = Request(
+            technique,
+            complete,
+            calibration if technique.needs_calibration else None,
+            workdir,
+            keep_float,
+            training=training_of(model) if technique.needs_training else None,
+            on_epoch=heard.append,
+        )
         quantized = PyTorchAdapter().quantize(model, request, lambda fraction, words: None)
-        return Case(model, technique, complete, calibration, test, quantized)
+        return Case(model, technique, complete, calibration, test, quantized, heard)
 
     return run

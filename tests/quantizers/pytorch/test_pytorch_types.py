@@ -125,7 +125,7 @@ def test_mixed_precision_gives_each_layer_the_type_of_its_name_or_of_the_first_p
 
 
 def test_mixed_precision_of_8_bits_is_the_8_bit_technique(quantize) -> None:
-    mixed, static = (quantize(MODEL, code) for code in ('mixed:{"*":8}', "static_wi8_ai8"))
+    mixed, static = (quantize(MODEL, code, weight_range="minmax") for code in ('mixed:{"*":8}', "static_wi8_ai8"))
     np.testing.assert_array_equal(mixed.quantized.predict(mixed.test), static.quantized.predict(static.test))
     assert mixed.quantized.execution is static.quantized.execution
 
