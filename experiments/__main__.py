@@ -16,6 +16,7 @@ from experiments.library import Library
 from experiments.run_command import run_and_show
 from experiments.sensitivity_command import frontier, sensitivity
 from experiments.spec import ExperimentSpec, LatencyProtocol, Measurement, default_data, plan
+from experiments.store_commands import gc, note, tag, track
 from models import zoo
 from quantizers.capabilities import BACKENDS, Capability, parse_backend, techniques
 from quantizers.errors import InputError
@@ -24,6 +25,8 @@ from quantizers.schema import Backend, Mode, Status, Technique
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
 app.command()(sensitivity)
 app.command()(frontier)
+for subcommand in (tag, note, gc, track):
+    app.command()(subcommand)
 
 
 @app.command("models")
@@ -97,11 +100,16 @@ def list_runs(
     status: Annotated[Status | None, typer.Option()] = None,
     model: str | None = None,
     backend: str | None = None,
+    tag: Annotated[list[str] | None, typer.Option(help="May be repeated: runs that have them all.")] = None,
     as_json: Json = False,
 ) -> None:
     """List the runs there are, newest first."""
-    runs = Library().store.runs(status=status, model=model, backend=backend)
-    console.show({"runs": runs}, as_json, console.runs_table)
+
+    def work() -> None:
+        runs = Library().store.runs(status=status, model=model, backend=backend, tags=tag or ())
+        console.show({"runs": runs}, as_json, console.runs_table)
+
+    guarded(work, as_json)
 
 
 @app.command()

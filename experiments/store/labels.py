@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import Connection, Select, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, delete, insert, select, update
 
 from experiments.store.tables import run_tags, runs
 from quantizers.errors import InputError, UnknownName
@@ -20,6 +20,11 @@ def tags_of(connection: Connection, ids: Sequence[str] | Select[tuple[str]]) -> 
     for run_id, tag in sorted(found):
         tags.setdefault(run_id, []).append(tag)
     return tags
+
+
+def tagged(name: str) -> ColumnElement[bool]:
+    """The condition that a run has a tag."""
+    return runs.c.id.in_(select(run_tags.c.run_id).where(run_tags.c.tag == name))
 
 
 def tag(connection: Connection, ids: Sequence[str], add: Iterable[str], remove: Iterable[str]) -> None:

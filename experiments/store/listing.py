@@ -134,15 +134,12 @@ def ordered(rows: Iterable[Row], order: Order, *, descending: bool) -> list[Row]
 def _condition(filters: Filters) -> ColumnElement[bool]:
     conditions: list[ColumnElement[bool]] = [runs.c.deleted.is_(None)]
     conditions += [runs.c[name].in_(values) for name, values in filters.wanted()]
-    conditions += [_tagged(run_tags.c.tag == tag) for tag in filters.tags]
+    conditions += [labels.tagged(tag) for tag in filters.tags]
     for word in filters.search.split():
         within = [runs.c[name].icontains(word, autoescape=True) for name in _SEARCHED]
-        conditions.append(or_(*within, _tagged(run_tags.c.tag.icontains(word, autoescape=True))))
+        tagged = select(run_tags.c.run_id).where(run_tags.c.tag.icontains(word, autoescape=True))
+        conditions.append(or_(*within, runs.c.id.in_(tagged)))
     return and_(*conditions)
-
-
-def _tagged(condition: ColumnElement[bool]) -> ColumnElement[bool]:
-    return runs.c.id.in_(select(run_tags.c.run_id).where(condition))
 
 
 def _row(row: RowMapping, tags: list[str]) -> Row:

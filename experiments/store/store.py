@@ -53,18 +53,20 @@ class Store(Queue):
         status: Status | None = None,
         model: str | None = None,
         backend: str | None = None,
+        tags: Sequence[str] = (),
     ) -> list[RunDocument]:
         """Runs without their layers, newest experiment first and in the order they were asked for within it."""
         wanted = {"experiment_id": experiment_id, "status": status, "model": model, "backend": backend}
         conditions: list[ColumnElement[bool]] = [runs.c.deleted.is_(None)]
         conditions += [runs.c[name] == str(value) for name, value in wanted.items() if value is not None]
+        conditions += [labels.tagged(tag) for tag in tags]
         if ids is not None:
             conditions.append(runs.c.id.in_(list(ids)))
         with self._reading() as connection:
             query = select(*_LISTED).where(*conditions).order_by(runs.c.created.desc(), runs.c.position)
             rows = connection.execute(query).mappings().all()
-            tags = labels.tags_of(connection, select(runs.c.id).where(*conditions))
-        return [self._document(row, tags.get(row["id"], [])) for row in rows]
+            given = labels.tags_of(connection, select(runs.c.id).where(*conditions))
+        return [self._document(row, given.get(row["id"], [])) for row in rows]
 
     def summaries(
         self,
