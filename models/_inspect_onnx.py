@@ -14,7 +14,7 @@ from models.entry import signature_of
 from models.inspect_process import Request
 from models.inspection import Inspection, Port
 from models.onnx_file import read
-from quantizers.errors import BadData, QuantizationError
+from quantizers.errors import BadData, QuantizationError, QuantScopeError
 from quantizers.onnxruntime.declared import declare
 from quantizers.onnxruntime.prepare import prepare
 from quantizers.onnxruntime.reader import WeightedOp, read_each
@@ -42,7 +42,13 @@ def inspect(path: Path, request: Request) -> Inspection:
     except BadData:
         pass  # A free axis: nothing can be run before a person says how long it is.
     else:
-        batched, size = _run(model, signature)
+        try:
+            batched, size = _run(model, signature)
+        except QuantScopeError:
+            raise
+        except Exception as error:  # the runtime's own kinds of errors have no common base
+            batched = False
+            problems.append(f"It refuses random numbers, so it has to be measured on data of your own: {error}"[:500])
         layers, refusal, notes = _prepare(model, signature)
         problems += notes
     return Inspection(

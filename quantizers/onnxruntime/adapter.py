@@ -9,6 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from quantizers.adapter import Report, Request
 from quantizers.calibration import check_calibration
 from quantizers.errors import ConversionFailed, QuantScopeError, UnknownName
@@ -65,7 +67,8 @@ class OnnxRuntimeAdapter:
             records = describe(path, float_ops, request, folder)
             job.steps.append(compare_size(job.path, path))
             quantized = OnnxModel(path, records, request.technique, job.steps)
-            check(quantized, request.technique, shape)
+            sample = samples[:1] if samples is not None else np.zeros((1, *shape), np.float32)
+            check(quantized, request.technique, sample if prepared.runs_on_noise or samples is not None else None)
         return quantized
 
     def open(self, artefact: Path, options: Options, threads: int) -> OnnxSession:  # noqa: ARG002 - nothing to choose here

@@ -11,7 +11,7 @@ from onnx import ModelProto, TensorProto
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, quantize_static
 
 from quantizers.adapter import Batch, Report, Request
-from quantizers.errors import Unsupported
+from quantizers.errors import NothingQuantized, Unsupported
 from quantizers.onnxruntime.calibrate import Calibrator, measure_ranges
 from quantizers.onnxruntime.prepare import Step
 from quantizers.onnxruntime.reader import REPLACED_GEMM, WeightedOp
@@ -22,6 +22,8 @@ from quantizers.schema import Mode, Scheme
 _PRODUCTS = ["MatMul", "Gemm"]
 _GROUPS = (None, 16, 32, 64, 128, 256)
 """Group sizes that MatMulNBits has a kernel for."""
+_BY_TOOLS = (Mode.STATIC, Mode.DYNAMIC, Mode.HYBRID, Mode.MIXED)
+"""Modes that the runtime's own tools do, which look at the main graph only."""
 _TYPES = {"u8": QuantType.QUInt8, "s8": QuantType.QInt8}
 
 
@@ -69,6 +71,7 @@ def convert(job: Job) -> ModelProto:
     Raises:
         Unsupported: there is no recipe for the technique.
         UnknownName: mixed precision names a layer that the model does not have.
+        NothingQuantized: all layers lie where the technique's tool does not look.
     """
     technique = job.request.technique
     recipe = _RECIPES.get((technique.mode, technique.weight, technique.activation))
@@ -77,6 +80,11 @@ def convert(job: Job) -> ModelProto:
         raise Unsupported(
             f"ONNX Runtime has no way to do {technique.code}.", "The technique list says what it has, and why not."
         )
+    holders = {op.inside for op in job.float_ops.values()}
+    if technique.mode in _BY_TOOLS and None not in holders:
+        kinds = ", ".join(sorted(str(kind) for kind in holders))
+        what = f"All weights sit inside {kinds}, where the runtime's tools quantize nothing."
+        raise NothingQuantized(what, "Weight-only techniques and float16 reach them.")
     return recipe(job)
 
 
@@ -97,7 +105,7 @@ def _dynamic(job: Job) -> ModelProto:
             per_channel=per_channel,
             weight_type=_types(str(options.get("types", "u8s8")))[1],
             nodes_to_exclude=[tool_name for name in job.request.keep_float for tool_name in (name, name + REPLACED_GEMM)],
-            extra_options={"DefaultTensorType": TensorProto.FLOAT, "EnableSubgraph": True},
+            extra_options={"DefaultTensorType": TensorProto.FLOAT},
         )
 
     _per_channel_if_possible(job, quantize)

@@ -127,6 +127,8 @@ def _why_not(layer: str, op: WeightedOp, request: Request, integer: bool) -> str
             return "Kept in float, as asked."
         if request.options.get("op_types") == "dense":
             return "Only dense layers were asked for."
+        if op.inside:
+            return f"It sits inside {op.inside}, where the runtime's tools quantize nothing."
         return "ONNX Runtime left this layer in float."
     if integer:
         return None

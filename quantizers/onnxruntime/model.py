@@ -92,8 +92,11 @@ def _to_float(values: NDArray[Any], params: QuantParams | None) -> Batch:
     return real
 
 
-def check(model: OnnxModel, technique: Technique, input_shape: tuple[int, ...]) -> None:
+def check(model: OnnxModel, technique: Technique, sample: Batch | None) -> None:
     """Makes sure that quantizing did what it was asked for: the runtime's tools can return a float model without an error.
+
+    Args:
+        sample: [1, …] that the float model computes finite numbers on; None when there is none.
 
     Raises:
         NothingQuantized: every weight, or with static quantization every activation, is still float.
@@ -106,5 +109,5 @@ def check(model: OnnxModel, technique: Technique, input_shape: tuple[int, ...]) 
     measured = [tensor.params for layer in layers if layer.quantized for tensor in layer.inputs]
     if technique.mode in (Mode.STATIC, Mode.HYBRID) and not any(measured):
         raise NothingQuantized("ONNX Runtime left every activation in float.", "Check the calibration samples.")
-    if not np.isfinite(model.predict(np.zeros((1, *input_shape), np.float32))).all():
+    if sample is not None and not np.isfinite(model.predict(sample)).all():
         raise ConversionFailed("The converted model computes NaN or infinity.", "Check the weights of the float model.")

@@ -22,7 +22,7 @@ from onnxruntime.quantization import quant_pre_process
 
 from quantizers.errors import ConversionFailed, NothingQuantized
 from quantizers.onnxruntime.reader import WeightedOp, read
-from quantizers.onnxruntime.scopes import inner, lift, make_unique, walk
+from quantizers.onnxruntime.scopes import inner, lift, make_unique, separate_biases, walk
 from quantizers.onnxruntime.session import OnnxSession
 
 OPSET = 21
@@ -45,11 +45,16 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A float model ready to be quantized, which also lies on disk, with its layers and the steps that led to it."""
+    """A float model ready to be quantized, which also lies on disk, with its layers and the steps that led to it.
+
+    Attributes:
+        runs_on_noise: whether it computes finite numbers on random ones; some models refuse what they do not expect.
+    """
 
     model: ModelProto
     ops: tuple[WeightedOp, ...]
     steps: tuple[Step, ...]
+    runs_on_noise: bool
 
 
 def prepare(model: ModelProto, path: Path) -> Prepared:
@@ -60,9 +65,9 @@ def prepare(model: ModelProto, path: Path) -> Prepared:
         ConversionFailed: the runtime cannot load the model, or a weight holds NaN or infinity.
     """
     original = _outputs(model)
-    steps = [_upgrade(model), _lift(model)]
+    steps = [_upgrade(model), _lift(model, last=False)]
     steps.append(_optimize(model, path))
-    steps.append(_lift(model))
+    steps.append(_lift(model, last=True))
     steps.append(_compare(original, model))
     onnx.save(model, path)
     ops = tuple(read(model))
@@ -72,7 +77,7 @@ def prepare(model: ModelProto, path: Path) -> Prepared:
         constants = [tensor.data for tensor in (op.weight, op.bias) if tensor is not None and tensor.data is not None]
         if not all(np.isfinite(values).all() for values in constants):
             raise ConversionFailed(f"The weights of {op.name} hold NaN or infinity.", "Train the model again.")
-    return Prepared(model, ops, tuple(steps))
+    return Prepared(model, ops, tuple(steps), original is not None)
 
 
 def _upgrade(model: ModelProto) -> Step:
@@ -100,9 +105,11 @@ def _upgrade(model: ModelProto) -> Step:
     return Step(name, f"Left at {present}, because it cannot be raised: {reason}{names}.")
 
 
-def _lift(model: ModelProto) -> Step:
-    moved = lift(model)
-    return Step("Weights", f"{moved} constants were moved to the model's list of weights." if moved else "All in their place.")
+def _lift(model: ModelProto, *, last: bool) -> Step:
+    moved, copied = lift(model), separate_biases(model) if last else 0
+    words = [f"{moved} constants were moved to the model's list of weights"] if moved else []
+    words += [f"{copied} layers that shared a bias got one of their own"] if copied else []
+    return Step("Weights", f"{'; '.join(words) or 'All in their place'}.")
 
 
 def _optimize(model: ModelProto, path: Path) -> Step:
@@ -132,7 +139,7 @@ def _compare(original: np.ndarray | None, model: ModelProto) -> Step:
     name = "Check"
     prepared = _outputs(model)
     if original is None or prepared is None:
-        return Step(name, "Not compared with the original, which computes no finite numbers on noise.")
+        return Step(name, "Not compared with the original, which computes no finite numbers on random ones.")
     if original.shape != prepared.shape:
         raise ConversionFailed("Preparing the model changed the shape of its output.", "Export it in a newer opset.")
     largest = float(np.abs(original).max())
@@ -144,10 +151,13 @@ def _compare(original: np.ndarray | None, model: ModelProto) -> Step:
 
 
 def _outputs(model: ModelProto) -> np.ndarray | None:
-    """The output on one sample of noise; None when it holds NaN or infinity."""
+    """The output on one sample of noise; None when it holds NaN or infinity, or noise is refused."""
     session = OnnxSession(model.SerializeToString())
     sample = np.random.default_rng(0).random((1, *session.signature.sample_shape), np.float32)
-    output = session.run(session.prepare(sample))
+    try:
+        output = session.run(session.prepare(sample))
+    except Exception:  # the runtime's own kinds of errors have no common base
+        return None
     return output if output.size and np.isfinite(output).all() else None
 
 

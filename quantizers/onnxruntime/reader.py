@@ -51,6 +51,7 @@ class WeightedOp:
         weight: Conv [out, in, kh, kw], or [out, in·kh·kw] where it is quantized in groups; dense [out, in], or [in, out] when
             `rows_first`.
         output: what the next operation reads: after the bias, a fused activation function and the quantization behind it.
+        inside: the kind of node that holds it in a graph of its own, such as If; None in the main graph.
     """
 
     name: str
@@ -60,6 +61,7 @@ class WeightedOp:
     bias: Tensor | None
     output: Tensor
     rows_first: bool
+    inside: str | None = None
 
 
 def read(model: ModelProto) -> Sequence[WeightedOp]:
@@ -91,7 +93,7 @@ def _placed(graph: Graph, node: NodeProto) -> WeightedOp | None:
     op, holder = _read(graph, node), graph.holder(node)
     if op is None or holder is None:
         return op
-    return replace(op, output=Tensor(next(name for name in holder.output if name)))
+    return replace(op, output=Tensor(next(name for name in holder.output if name)), inside=holder.op_type)
 
 
 def _read(graph: Graph, node: NodeProto) -> WeightedOp | None:

@@ -77,6 +77,27 @@ def lift(model: ModelProto) -> int:
     return moved
 
 
+def separate_biases(model: ModelProto) -> int:
+    """Gives every layer a bias of its own, in place, and returns how many it copied.
+
+    The runtime's tools quantize a bias by its layer's scales, and name the copies of a shared one by adding a number, which
+    can be the name of another tensor.
+    """
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    layers = [node for node in walk(model.graph) if node.op_type in ("Conv", "Gemm") and len(node.input) > 2]
+    readers = Counter(node.input[2] for node in layers)
+    shared = [node for node in layers if readers[node.input[2]] > 1 and node.input[2] in constants]
+    for node in shared:
+        copy = model.graph.initializer.add()
+        copy.CopyFrom(constants[node.input[2]])
+        copy.name = f"{node.name}.bias"
+        while copy.name in constants:
+            copy.name += "_"
+        constants[copy.name] = copy
+        node.input[2] = copy.name
+    return len(shared)
+
+
 def _lift_nodes(source: GraphProto, target: GraphProto, *, everything: bool) -> int:
     results = {output.name for output in source.output}
     moved = 0
