@@ -20,7 +20,7 @@ from experiments.store.artefacts import URL_VARIABLE, ArtefactStore
 from experiments.store.database import open_database
 from experiments.store.garbage import Collected
 from experiments.store.listing import NO_FILTERS, Filters, Listing, Order
-from experiments.store.queue import Finished, Queue
+from experiments.store.queue import Finished, Phase, Queue
 from experiments.store.tables import FIGURES, run_layers, runs
 from quantizers.errors import UnknownName
 from quantizers.schema import Status
@@ -111,10 +111,6 @@ class Store(Queue):
             raise UnknownName(f"Run {run_id} has no {role}.", "Only finished runs have one.")
         return self.artefacts.path(files[role])
 
-    def log_path(self, run_id: str) -> Path:
-        """Where the process of a run writes what its libraries print."""
-        return self.home / "logs" / f"{run_id}.log"
-
     # ── what people write on runs ───────────────────────────────────────────────────────────────────────────────────────
 
     def tag(self, ids: Sequence[str], *, add: Sequence[str] = (), remove: Sequence[str] = ()) -> None:
@@ -171,12 +167,19 @@ class Store(Queue):
         head |= {name: row[name] for name in ("created", "started", "finished", "phase_started")}
         head |= {"options": spec["options"], "keep_float": spec["keep_float"], "measurement": spec["measurement"]}
         head |= {"tags": tags, "notes": row["notes"], "artefact": self._artefact(row["files"])}
-        if row["result"] is not None:
-            return head | dict(row["result"])
-        return head | dict.fromkeys(SECTIONS) | {f"{name}_why_not": f"the run is {row['status']}" for name in SECTIONS}
+        if row["result"] is None:
+            return head | dict.fromkeys(SECTIONS) | _why_not(SECTIONS, row)
+        stopped = row["phase"] == Phase.LATENCY.value and not (
+            Status(row["status"]).active or row["status"] == Status.DONE.value
+        )
+        return head | dict(row["result"]) | (_why_not(("latency", "memory"), row) if stopped else {})
 
     def _artefact(self, files: Mapping[str, str] | None) -> dict[str, str] | None:
         if not files:
             return None
         key = files["artefact"]
         return {"path": self.artefacts.location(key), "sha256": Path(key).stem}
+
+
+def _why_not(sections: Iterable[str], row: RowMapping) -> dict[str, str]:
+    return {f"{name}_why_not": f"the run is {row['status']}" for name in sections}

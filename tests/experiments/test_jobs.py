@@ -56,8 +56,8 @@ def test_cancelling_stops_a_running_trial_within_three_seconds(
     assert not child.is_running()
 
 
-def test_a_child_dies_with_its_worker_and_the_next_worker_does_its_trial_again(store: Store, two_trials: Plan) -> None:
-    experiment_id = store.submit(two_trials)
+def test_a_child_dies_with_its_worker_and_the_next_worker_does_its_trial_again(store: Store) -> None:
+    experiment_id = store.submit(trials("float32", "static_wi8_ai8"))
     worker = start_worker(store.home)
     child = child_of(worker)
     worker.kill()

@@ -113,7 +113,8 @@ def test_a_run_that_is_cancelled_before_its_latency_ends_cancelled(store: Store,
     run_id = claim(store)
     store.cancel(run_id=run_id)
     store.keep(run_id, finished, awaits_latency=True)
-    assert store.run(run_id)["status"] == "cancelled"
+    run = store.run(run_id)
+    assert (run["status"], run["size"], run["latency_why_not"]) == ("cancelled", {"bytes": 10}, "the run is cancelled")
 
 
 def test_a_dead_workers_runs_are_queued_once_more_and_then_interrupted(
