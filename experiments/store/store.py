@@ -169,9 +169,8 @@ class Store(Queue):
         head |= {"tags": tags, "notes": row["notes"], "artefact": self._artefact(row["files"])}
         if row["result"] is None:
             return head | dict.fromkeys(SECTIONS) | _why_not(SECTIONS, row)
-        stopped = row["phase"] == Phase.LATENCY.value and not (
-            Status(row["status"]).active or row["status"] == Status.DONE.value
-        )
+        status = Status(row["status"])
+        stopped = row["phase"] == Phase.LATENCY.value and not status.active and status is not Status.DONE
         return head | dict(row["result"]) | (_why_not(("latency", "memory"), row) if stopped else {})
 
     def _artefact(self, files: Mapping[str, str] | None) -> dict[str, str] | None:
