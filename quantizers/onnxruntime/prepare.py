@@ -31,6 +31,8 @@ _ENOUGH = 13
 """The first with scales per channel."""
 _IR_VERSION = 10
 _WEIGHTLESS = {"Conv", "Gemm", "MatMul", "ConvTranspose", "LSTM", "GRU", "RNN", "Gather", "Attention"}
+_NOTABLE = 0.05
+"""Growth of a file that is worth a word."""
 _COMPARED = 1e-3
 """How far the prepared model's output may lie from the original's, as a share of the largest value."""
 
@@ -129,7 +131,9 @@ def _optimize(model: ModelProto, path: Path) -> Step:
         except Exception as error:  # whatever the runtime and the standard's library raise
             reason = reason or f" ({_first_line(error)})"
         else:
-            return Step(name, f"{words}: {before} nodes became {len(model.graph.node)}{reason}.")
+            grew = path.stat().st_size / source.stat().st_size - 1
+            size = f"; the file grew by {grew:.0%}, because constants are computed in advance" if grew > _NOTABLE else ""
+            return Step(name, f"{words}: {before} nodes became {len(model.graph.node)}{size}{reason}.")
     OnnxSession(source)  # If not even the model as it came can be loaded, this says why.
     return Step(name, f"Left out{reason}.")
 
