@@ -137,18 +137,25 @@ def finish(store: Store, experiments: Sequence[str], witness: Witness) -> None:
     witness.look()
 
 
-def test_a_trial_that_dies_hangs_or_allocates_without_end_fails_clearly_and_the_next_runs(store: Store, home: Path) -> None:
-    faults = {"float32": "allocate_without_end", "dynamic_wi8": "never_return", "weight_only_wi8": "die"}
-    limits = {"QUANTSCOPE_MEMORY_LIMIT": "3", "QUANTSCOPE_TRIAL_LIMIT": "20", "QUANTSCOPE_CHILDREN": "2"}
+def test_a_trial_that_goes_wild_fails_clearly_and_the_next_runs(store: Store, home: Path) -> None:
+    faults = {
+        "float32": "allocate_without_end",
+        "dynamic_wi8": "never_return",
+        "weight_only_wi8": "die",
+        "weight_only_wi4": "write_no_large_file",
+    }
+    limits = {"QUANTSCOPE_MEMORY_LIMIT": "3", "QUANTSCOPE_TRIAL_LIMIT": "25", "QUANTSCOPE_CHILDREN": "2"}
     with working(home, PYTHONPATH=FAULTS, QUANTSCOPE_TEST_FAULTS=json.dumps(faults), **limits):
         runs = wait_until_ended(store, store.submit(trials(*faults, "static_wi8_ai8", "float16")))
-    assert statuses(runs) == ["failed", "failed", "failed", "done", "done"], [run["error"] for run in runs]
-    memory, time_, crash = (run["error"] for run in runs[:3])
+    assert statuses(runs) == ["failed"] * 4 + ["done"] * 2, [run["error"] for run in runs]
+    memory, time_, crash, disk = (run["error"] for run in runs[:4])
     assert (memory["code"], time_["code"], crash["code"]) == ("out_of_memory", "timeout", "backend_crashed")
     assert "limit of 3 GB" in memory["message"]
-    assert "20 seconds" in time_["message"]
+    assert "25 seconds" in time_["message"]
     assert signal.SIGSEGV.name in crash["message"]
-    assert all(error["hint"] for error in (memory, time_, crash))
+    # Whether the trial or, because the trial could not even say so, the worker tells it.
+    assert disk["code"] in ("store_full", "store_failed")
+    assert all(error["hint"] for error in (memory, time_, crash, disk))
 
 
 def test_a_clock_that_jumps_back_again_and_again_changes_nothing(store: Store, home: Path) -> None:

@@ -9,11 +9,13 @@ import importlib.machinery
 import itertools
 import json
 import os
+import resource
 import signal
 import sys
 import time
 
 FAULTS = json.loads(os.environ.get("QUANTSCOPE_TEST_FAULTS", "{}"))
+SMALL_FILE = 16 << 10
 
 
 def allocate_without_end():
@@ -29,6 +31,10 @@ def never_return():
 
 def die():
     os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def write_no_large_file():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL_FILE, SMALL_FILE))
 
 
 class Faulty(importlib.abc.MetaPathFinder):
