@@ -59,10 +59,15 @@ class Latency:
 
 
 def summarise(candidate: Timing, baseline: Timing, eager: Timing | None, *, threads: int, batch: int, seed: int) -> Latency:
-    """The figures of `candidate`; `eager` is a second baseline that only PyTorch has."""
+    """The figures of `candidate`; `eager` is a second baseline that only PyTorch has.
+
+    The baseline itself is beside itself exactly as fast, with nothing to estimate: its ratio is 1, without an interval.
+    """
     own, p50 = candidate.samples_ns, _p50(candidate)
     speedup = _p50(baseline) / p50
-    ratio = _ratio_interval(speedup, [candidate, baseline, *([eager] if eager else [])])
+    ratio = (
+        (1.0, 1.0) if candidate is baseline else _ratio_interval(speedup, [candidate, baseline, *([eager] if eager else [])])
+    )
     p90, p90_why_not = _percentile(own, 90, LEAST_FOR_P90)
     p99, p99_why_not = _percentile(own, 99, LEAST_FOR_P99)
     return Latency(

@@ -83,7 +83,7 @@ def quantize_trial(spec: TrialSpec, workdir: Path, report: Report, shared: Path,
     with clock.stage("quality", 0.8, 1.0, "Measuring accuracy"):
         logits = candidate.predict(material.evaluation)
         task_quality = asdict(quality.compare(baseline.logits, logits, material.labels, logits.shape[1]))
-        training = _training(candidate, baseline, logits, material)
+        training = _training(candidate, baseline.logits, logits, material)
     result = {
         "execution": candidate.execution.value,
         "execution_why_not_native": candidate.execution_why,
@@ -138,7 +138,7 @@ def _compare_layers(
     return [asdict(one) for one in outputs.reports()], distribution.weight_distributions(described) | outputs.arrays()
 
 
-def _training(candidate: QuantizedModel, baseline: Baseline, logits: Batch, material: Material) -> dict[str, Any]:
+def _training(candidate: QuantizedModel, float_logits: Batch, logits: Batch, material: Material) -> dict[str, Any]:
     """How the model was trained, and what that was worth: its paired difference to the control, on the same samples."""
     if candidate.training is None:
         return {"training": None, "training_why_not": UNTRAINED}
@@ -149,7 +149,7 @@ def _training(candidate: QuantizedModel, baseline: Baseline, logits: Batch, mate
     section = {
         "epochs": [asdict(epoch) for epoch in candidate.training.history],
         "seconds": candidate.training.seconds,
-        "control": asdict(quality.compare(baseline.logits, control, material.labels, classes)),
+        "control": asdict(quality.compare(float_logits, control, material.labels, classes)),
         "against_control": gain,
     }
     return {"training": section}

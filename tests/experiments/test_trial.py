@@ -11,13 +11,14 @@ from benchmarks import quality
 from benchmarks.outputs import LayerOutputs
 from benchmarks.protocol import Protocol
 from experiments import shared as shared_work
-from experiments import timing
+from experiments import timing, trial
 from experiments.material import load_material
 from experiments.shared import FIDELITY_BATCH, Baseline, quantize
 from experiments.spec import ExperimentSpec, LatencyProtocol, Measurement, TrialSpec, plan
 from experiments.store.store import Finished
 from experiments.timing import WAITING, Waiting
 from experiments.trial import awaits_latency, measure_latency, quantize_trial, run_trial
+from quantizers.adapter import Arm, Epoch, Trained
 from quantizers.schema import Backend
 
 pytestmark = [
@@ -63,12 +64,14 @@ def same(one: Finished, other: Finished) -> bool:
 
 @pytest.mark.parametrize("backend", Backend)
 def test_shared_figures_are_those_of_a_trial_alone(backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    float32, static, half = planned(backend, "float32", "static_wi8_ai8", "float16")
-    alone = done(static, tmp_path / "alone", tmp_path / "own")
+    float32, static, weights = planned(backend, "float32", "static_wi8_ai8", "weight_only_wi8")
+    alone = [done(one, tmp_path / f"alone {one.technique}", tmp_path / f"own {one.technique}") for one in (static, weights)]
     first = done(float32, tmp_path / "float32", tmp_path / "shared")
     monkeypatch.setattr(Baseline, "_compute", lambda *_: pytest.fail("the float model was run again"))
-    assert same(done(static, tmp_path / "beside", tmp_path / "shared"), alone)
-    assert done(half, tmp_path / "half", tmp_path / "shared").result["size"]["ratio"] > 1
+    beside = [done(one, tmp_path / f"beside {one.technique}", tmp_path / "shared") for one in (static, weights)]
+    for one, other in zip(beside, alone, strict=True):
+        assert same(one, other)
+        assert one.result["size"]["ratio"] > 1
     assert same(done(float32, tmp_path / "again", tmp_path / "shared"), first)
 
 
@@ -112,6 +115,56 @@ def test_other_samples_are_not_taken_for_these(tmp_path: Path) -> None:
     reseeded = replace(spec, measurement=replace(spec.measurement, seed=1))
     beside = done(reseeded, tmp_path / "two", tmp_path / "shared")
     assert same(beside, done(reseeded, tmp_path / "three", tmp_path / "own"))
+
+
+class Answering:
+    """A model that has been trained, by the logits it gives."""
+
+    def __init__(self, logits: np.ndarray, training: Trained | None = None) -> None:
+        self.logits, self.training = logits, training
+
+    def predict(self, batch: np.ndarray) -> np.ndarray:
+        return self.logits[: len(batch)]
+
+
+def test_training_is_judged_against_its_control_on_the_same_samples(tmp_path: Path) -> None:
+    (spec,) = planned(Backend.TFLITE, "float32")
+    material = load_material(spec)
+    assert material.labels is not None
+    right = np.eye(10, dtype=np.float32)[material.labels]
+    wrong_five = right.copy()
+    wrong_five[:5] = np.roll(right[:5], 1, axis=1)
+    history = (Epoch(Arm.QAT, 1, 0.5, 0.9, 2.0), Epoch(Arm.CONTROL, 1, 0.4, 0.8, 1.0))
+    candidate = Answering(right, Trained(history, Answering(wrong_five), 3.0))
+    training = trial._training(candidate, right, right, material)["training"]
+    assert [epoch["arm"] for epoch in training["epochs"]] == ["qat", "control"]
+    assert training["seconds"] == 3.0
+    assert training["control"]["top1"] == pytest.approx((SAMPLES - 5) / SAMPLES)
+    gain = training["against_control"]
+    assert gain["drop_pp"] == pytest.approx(-100 * 5 / SAMPLES)
+    assert gain["mcnemar_p"] == pytest.approx(2 * 0.5**5)
+    assert gain["drop_pp_ci95"][0] <= gain["drop_pp"] <= gain["drop_pp_ci95"][1]
+    json.dumps(training)
+    assert trial._training(Answering(right), right, right, material) == NOTHING_NEW
+
+
+def test_the_learning_curve_grows_with_every_epoch() -> None:
+    heard: list[dict[str, dict[str, list[dict[str, object]]]]] = []
+    curve = trial._Curve(heard.append)
+    for number in (1, 2):
+        curve.add(Epoch(Arm.QAT, number, 1.0 / number, 0.5, 0.1))
+    assert [[epoch["epoch"] for epoch in news["training"]["epochs"]] for news in heard] == [[1], [1, 2]]
+
+
+def test_training_samples_are_apart_from_the_test(tmp_path: Path) -> None:
+    (spec,) = planned(Backend.TFLITE, "float32")
+    material = load_material(replace(spec, technique="qat_wi8_ai8"))
+    training = material.training
+    assert training is not None
+    assert (len(training.x), len(training.evaluation_x)) == (3500, 500)
+    seen = {one.tobytes() for one in (*training.x, *training.evaluation_x)}
+    assert not seen & {one.tobytes() for one in material.evaluation}
+    assert load_material(spec).training is None
 
 
 @pytest.fixture
@@ -191,6 +244,7 @@ def test_a_trial_by_itself_has_both_phases(tmp_path: Path, brief: None) -> None:
     assert told == sorted(told)
     assert told[-1] == 1.0
     assert finished.result["latency"]["eager_p50_ms"] > 0
+    assert finished.result["latency"]["speedup_ci95"] == (1.0, 1.0)
     assert set(finished.files) == {"artefact", "details", "samples"}
     assert all(path.is_file() for path in finished.files.values())
     assert set(finished.result["provenance"]["seconds"]) == {"load", "float", "quantize", "fidelity", "quality", "latency"}
