@@ -1,4 +1,4 @@
-"""The weights that quantizers see: batch norms folded into the layers before them, as every backend does before it quantizes."""
+"""The weights that quantizers see: batch norms folded into the layers before them, as every backend does at first."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ PAGES = (
     ("new_experiment", "New experiment", "add_circle", "Choose a model, data and techniques, and run them"),
     ("compare", "Compare", "compare_arrows", "Two to eight runs side by side"),
     ("layers", "Layers", "layers", "One run, every tensor"),
+    ("playground", "Playground", "tune", "What would happen to one tensor on another grid"),
     ("runs", "Runs", "history", "Everything that was run here"),
 )
 

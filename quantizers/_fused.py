@@ -170,15 +170,17 @@ def bin_moments(
     while position < end:
         stop = _segment_end(position, end, row, group)
         block = _block(position, row, group)
-        histogram = moments[classes[block]]
+        histogram, below, above = moments[classes[block]], inverse[block, 0], inverse[block, 1]
+        weight_below, weight_above = weights[block, 0], weights[block, 1]
         for i in range(position, stop):
-            side = 1 if x[i] >= 0 else 0
-            u, weight = x[i] * inverse[block, side], weights[block, side]
-            sums = histogram[_bin(u, bins)]
-            sums[0] += 1
-            sums[1] += weight
-            sums[2] += weight * u
-            sums[3] += weight * u * u
+            negative = x[i] < 0
+            u = x[i] * (below if negative else above)
+            weight = weight_below if negative else weight_above
+            k = _bin(u, bins)
+            histogram[k, 0] += 1
+            histogram[k, 1] += weight
+            histogram[k, 2] += weight * u
+            histogram[k, 3] += weight * u * u
         position = stop
 
 
@@ -193,7 +195,7 @@ def gather_tails(x: Any, row: int, group: int, inverse: Any, bins: int, last: in
         stop = _segment_end(position, x.size, row, group)
         block = _block(position, row, group)
         for i in range(position, stop):
-            u = x[i] * inverse[block, 1 if x[i] >= 0 else 0]
+            u = x[i] * inverse[block, 0 if x[i] < 0 else 1]
             where = _bin(u, bins)
             if where <= last:
                 below[fewer] = u

@@ -23,9 +23,11 @@ from numpy.typing import NDArray
 
 from quantizers.errors import BadData
 from quantizers.numerics import WHOLE_RANGE, covered, grid
-from quantizers.schema import Scheme
+from quantizers.schema import Granularity, Scheme
 
 BINS = 4096
+GROUP_SIZES = (32, 64, 128)
+"""Those that are sketched."""
 NARROW = 1e-3
 """Steps: a bin no wider is asked at its mean."""
 NOTHING = 1e-20
@@ -93,6 +95,14 @@ class Sketch:
     def signal(self) -> float:
         """Σx²."""
         return float((self.weight * self._units**2 * (self.mean**2 + self.variance)).sum())
+
+
+def sketch_key(granularity: Granularity, scheme: Scheme, group_size: int | None = None) -> str:
+    """The name of the sketch that answers questions of a granularity and a scheme; one of a whole tensor answers both."""
+    if granularity is Granularity.PER_TENSOR:
+        return granularity.value
+    size = f"_{group_size}" if granularity is Granularity.PER_GROUP else ""
+    return f"{granularity.value}{size}_{scheme.value}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +196,8 @@ class _Codes:
 
     def used(self) -> int:
         """How many codes occur."""
-        return int(np.unique([self._code(self.middle - self.half), self._code(self.middle + self.half)]).size)
+        ends = [self._code(self.middle - self.half), self._code(self.middle + self.half)]
+        return int(np.unique(ends - self.lowest).size)
 
     def _code(self, t: Floats) -> Floats:
         return np.where(t < 0, -1.0, 1.0) if self.binary else np.clip(np.rint(t), self.lowest, self.highest)

@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 
 from quantizers.adapter import Report
 from quantizers.schema import Floats, Granularity, Scheme
-from quantizers.sketch import BINS, Sketch, from_sums, merge
+from quantizers.sketch import BINS, GROUP_SIZES, Sketch, from_sums, merge, sketch_key
 from quantizers.weight_error import Rows, WeightErrors, block_ranges, processors, run_chunks, weight_errors
 
-GROUP_SIZES = (32, 64, 128)
 TENSOR_BINS = 2 * BINS
 """A tensor's unit is a power of two, so that sketches merge; its values fill at least half of it."""
 CLASSES = 16
@@ -45,14 +44,6 @@ class TensorSketches:
     channel_low: NDArray[np.float32]
     channel_high: NDArray[np.float32]
     errors: WeightErrors
-
-
-def sketch_key(granularity: Granularity, scheme: Scheme, group_size: int | None = None) -> str:
-    """The name of the sketch that answers questions of a granularity and a scheme; one of a whole tensor answers both."""
-    if granularity is Granularity.PER_TENSOR:
-        return granularity.value
-    size = f"_{group_size}" if granularity is Granularity.PER_GROUP else ""
-    return f"{granularity.value}{size}_{scheme.value}"
 
 
 def build_sketches(

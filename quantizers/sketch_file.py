@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
+from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 VERSION = 1
 """Of the layout; files of another are built anew."""
+FASTEST = 1
+"""Of zlib's levels: five times as fast as NumPy's own choice, for a tenth more bytes."""
 _INDEX = "index"
 
 
@@ -59,18 +61,22 @@ def write(path: Path, tensors: Mapping[str, TensorSketches]) -> None:
         for key, sketch in tensor.sketches.items():
             arrays |= {f"{number}/{key}/{part}": array for part, array in _arrays(sketch).items()}
     arrays[_INDEX] = np.array(json.dumps({"version": VERSION, "tensors": index}))
-    half = path.with_name(f".{path.name}.half.npz")
-    np.savez_compressed(half, **arrays)  # type: ignore[arg-type]
+    half = path.with_name(f".{path.name}.half")
+    with ZipFile(half, "w", ZIP_DEFLATED, compresslevel=FASTEST) as archive:
+        for key, array in arrays.items():
+            with archive.open(f"{key}.npy", "w") as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
     half.replace(path)
 
 
 def _arrays(sketch: Sketch) -> dict[str, NDArray[Any]]:
-    """A sketch as three arrays: its head, its units and its bins."""
+    """A sketch as four arrays."""
     percentiles = [(percent, *parts) for percent, parts in sketch.percentiles.items()]
     return {
         "percentiles": np.array(percentiles, np.float64).reshape(-1, 4),
         "units": np.concatenate([np.full((1, 4), sketch.bins), np.hstack([sketch.reach, sketch.unit])]),
-        "bins": np.stack([sketch.place, sketch.count, sketch.weight, sketch.mean, sketch.variance]),
+        "counts": np.stack([sketch.place, sketch.count]),
+        "moments": np.stack([sketch.weight, sketch.mean, sketch.variance]),
     }
 
 
@@ -110,14 +116,14 @@ class SketchFile:
         """One sketch of a tensor."""
         number = list(self.sizes).index(name)
         with np.load(self.path, allow_pickle=False) as arrays:
-            percentiles, units, bins = (arrays[f"{number}/{key}/{part}"] for part in ("percentiles", "units", "bins"))
-        place, count, weight, mean, variance = bins
+            parts = ("percentiles", "units", "counts", "moments")
+            percentiles, units, (place, count), (weight, mean, variance) = (arrays[f"{number}/{key}/{part}"] for part in parts)
         return Sketch(
             bins=int(units[0, 0]),
             reach=units[1:, :2],
             unit=units[1:, 2:],
-            place=place.astype(np.int64),
-            count=count.astype(np.int64),
+            place=place,
+            count=count,
             weight=weight,
             mean=mean,
             variance=variance,

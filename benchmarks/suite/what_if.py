@@ -19,8 +19,8 @@ from benchmarks.suite.weight_analysis import bert_base
 from quantizers import sketch_file
 from quantizers.numerics import min_max_params, quantization_error, quantize
 from quantizers.schema import Granularity, Scheme
-from quantizers.sketch import Question, Sketch, estimate
-from quantizers.sketch_build import TensorSketches, build_sketches, sketch_key
+from quantizers.sketch import Question, Sketch, estimate, sketch_key
+from quantizers.sketch_build import TensorSketches, build_sketches
 from quantizers.sketch_clipping import Clipping, best_clip
 
 TENSORS = ("embeddings.word", "layer0.intermediate", "layer0.query", "embeddings.type")

@@ -13,8 +13,8 @@ from quantizers import sketch_file
 from quantizers.errors import BadData
 from quantizers.numerics import TensorError, min_max_params, quantization_error, quantize
 from quantizers.schema import Granularity, Scheme
-from quantizers.sketch import Estimate, Question, Sketch, estimate, estimates, merge
-from quantizers.sketch_build import PERCENTILES, StreamingSketch, TensorSketches, build_sketches, sketch_key
+from quantizers.sketch import Estimate, Question, Sketch, estimate, estimates, merge, sketch_key
+from quantizers.sketch_build import PERCENTILES, StreamingSketch, TensorSketches, build_sketches
 from quantizers.sketch_file import SketchFile
 
 GROUP = 32

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from quantizers.errors import BadData, UnknownName
 from quantizers.numerics import WHOLE_RANGE, min_max_params, quantization_error, quantize
 from quantizers.schema import Granularity, Scheme
-from quantizers.sketch import Question, Sketch, estimate
-from quantizers.sketch_build import build_sketches, sketch_key
+from quantizers.sketch import Question, Sketch, estimate, sketch_key
+from quantizers.sketch_build import build_sketches
 from quantizers.sketch_clipping import Clipping, best_clip
 
 REGRET_DB = 0.05
