@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import onnx
 from onnx import ModelProto, TensorProto, ValueInfoProto
 
 from models.entry import signature_of
@@ -16,6 +18,7 @@ from models.inspection import Inspection, Port
 from models.onnx_file import read
 from quantizers.errors import BadData, QuantizationError, QuantScopeError
 from quantizers.onnxruntime.declared import declare
+from quantizers.onnxruntime.describe import kernels_by_constant, runs_in_integers
 from quantizers.onnxruntime.prepare import prepare
 from quantizers.onnxruntime.reader import WeightedOp, read_each
 from quantizers.onnxruntime.scopes import bodies, make_unique, walk
@@ -47,6 +50,8 @@ def inspect(path: Path, request: Request) -> Inspection:
         except QuantScopeError:
             raise
         except Exception as error:  # the runtime's own kinds of errors have no common base
+            if "alloc" in str(error):
+                raise MemoryError from error
             batched = False
             problems.append(f"It refuses random numbers, so it has to be measured on data of your own: {error}"[:500])
         layers, refusal, notes = _prepare(model, signature)
@@ -60,7 +65,7 @@ def inspect(path: Path, request: Request) -> Inspection:
         backends={} if refusal is None else {Backend.ONNXRUNTIME: refusal},
         batched=batched,
         output_size=size,
-        facts=_facts(model) | {"layers": [_layer_facts(op) for op in ops]},
+        facts=_facts(model) | {"layers": _layers(model, ops)},
         notes=tuple(problems),
     )
 
@@ -130,10 +135,20 @@ def _facts(model: ModelProto) -> dict[str, Any]:
     }
 
 
-def _layer_facts(op: WeightedOp) -> dict[str, Any]:
-    """A layer as the file stores it, for a table: one row, the scale of its first channel."""
+def _layers(model: ModelProto, ops: list[WeightedOp]) -> list[dict[str, Any]]:
+    """The layers as the file stores them and the runtime computes them, for a table."""
+    kernels: dict[str, str] = {}
+    with TemporaryDirectory() as name, suppress(Exception):  # What cannot be loaded has no kernels; `_run` says why.
+        path = Path(name) / "model.onnx"
+        onnx.save(model, path)
+        kernels = kernels_by_constant(path, Path(name))
+    return [_layer_facts(op, runs_in_integers(op, kernels)) for op in ops]
+
+
+def _layer_facts(op: WeightedOp, integer: bool) -> dict[str, Any]:
     data, params = op.weight.data, op.weight.params
     return {
+        "runs_in": "int8" if integer else "float32",
         "name": op.name,
         "op": op.kind,
         "dtype": op.weight.dtype,

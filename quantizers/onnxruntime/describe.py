@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto
 
 from quantizers.adapter import Request
 from quantizers.errors import ConversionFailed
@@ -67,12 +66,10 @@ def describe(path: Path, float_ops: Mapping[str, WeightedOp], request: Request, 
     """The weighted layers of the file at `path`, in the order of `float_ops`, which are those of the prepared float model."""
     model = onnx.load(path)
     ops = by_layer(read(model), list(float_ops))
-    optimized = folder / "optimized.onnx"
-    OnnxSession(path, optimized=optimized)
-    kernels = _readers_of_constants(onnx.load(optimized))
+    kernels = kernels_by_constant(path, folder)
     records = []
     for name, op in ops.items():
-        integer = kernels.get(op.weight.name, "") in _INTEGER_KERNELS
+        integer = runs_in_integers(op, kernels)
         layer = QuantizedLayer(
             name=name,
             native_name=op.name,
@@ -89,9 +86,16 @@ def describe(path: Path, float_ops: Mapping[str, WeightedOp], request: Request, 
     return records
 
 
-def _readers_of_constants(model: ModelProto) -> dict[str, str]:
-    """The kind of operation that reads each constant first."""
-    graph = Graph(model)
+def runs_in_integers(op: WeightedOp, kernels: Mapping[str, str]) -> bool:
+    """Whether the runtime computes a layer with integers; `kernels` as `kernels_by_constant` gives them."""
+    return kernels.get(op.weight.name, "") in _INTEGER_KERNELS
+
+
+def kernels_by_constant(path: Path, folder: Path) -> dict[str, str]:
+    """The kind of operation that reads each constant first, in the graph that the runtime makes of the file at `path`."""
+    optimized = folder / "optimized.onnx"
+    OnnxSession(path, optimized=optimized)
+    graph = Graph(onnx.load(optimized))
     return {name: node.op_type for node in reversed(graph.nodes) for name in node.input if graph.is_constant(name)}
 
 
