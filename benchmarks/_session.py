@@ -23,6 +23,8 @@ ANSWER_SECONDS = 600.0
 """How long a process may take to load, or to run one block."""
 STDERR_TAIL = 2000
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+WAIT_POLICY = "OMP_WAIT_POLICY"
+"""How threads wait for each other: whoever measures may have chosen, but what is timed runs as its runtime would by itself."""
 Answer = Mapping[str, Any]
 
 
@@ -98,7 +100,7 @@ def open_session(backend: Backend, artefact: Path, options: Options, batch: Path
         process = subprocess.Popen(
             command,
             cwd=ROOT,
-            env=os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads)),
+            env=_environment(threads),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -109,6 +111,11 @@ def open_session(backend: Backend, artefact: Path, options: Options, batch: Path
             yield SessionProcess(process, errors)
         finally:
             _end(process)
+
+
+def _environment(threads: int) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if name != WAIT_POLICY}
+    return inherited | dict.fromkeys(THREAD_VARIABLES, str(threads))
 
 
 def _end(process: subprocess.Popen[str]) -> None:

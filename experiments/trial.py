@@ -6,6 +6,7 @@ machine and for all trials of an experiment together (`measure_latency`) → one
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import distribution, machine, quality, size
+from benchmarks._session import WAIT_POLICY
 from benchmarks.outputs import LayerOutputs
 from experiments.material import Material, load_material
 from experiments.shared import Baseline, quantize
@@ -67,6 +69,9 @@ def quantize_trial(spec: TrialSpec, workdir: Path, report: Report, shared: Path,
     Raises:
         QuantScopeError: anything a person can cause or should know of.
     """
+    # OpenMP reads this once, when a library loads it. On a busy machine, threads that spin while they wait for each other make
+    # single-sample runs thirty times slower. Latency, which is alone, is measured without it.
+    os.environ.setdefault(WAIT_POLICY, "PASSIVE")
     clock = Stopwatch(report)
     with clock.stage("load", 0.0, 0.05, "Loading model and data"):
         material = load_material(spec)

@@ -190,9 +190,11 @@ def test_warming_up_takes_runs_and_time() -> None:
     assert slow.runs == 10
 
 
-def test_threads_are_set_for_the_process(artefact: Path, batch_file: Path) -> None:
+def test_threads_are_set_for_the_process(artefact: Path, batch_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(_session.WAIT_POLICY, "PASSIVE")
     with open_session(Backend.TFLITE, artefact, NO_OPTIONS, batch_file, threads=2) as session:
         environment = psutil.Process(session.process.pid).environ()
+    assert _session.WAIT_POLICY not in environment
     assert {environment[name] for name in _session.THREAD_VARIABLES} == {"2"}
 
 
