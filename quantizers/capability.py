@@ -51,6 +51,7 @@ TECHNIQUE_TITLES: Mapping[str, str] = {
     "float32": "Float baseline",
     "dynamic_wi8": "Dynamic range, 8-bit weights",
     "dynamic_wi4": "Dynamic range, 4-bit weights",
+    "dynamic_wi4_g32": "Dynamic range, 4-bit weights, groups of 32",
     "static_wi8_ai8": "Full integer, 8 bits, calibrated",
     "static_wi4_ai8": "4-bit weights, 8-bit activations, calibrated",
     "static_wi8_ai16": "16×8: 16-bit activations, 8-bit weights",

@@ -1,14 +1,14 @@
 """The face of the TFLite backend: quantizing needs TensorFlow, opening an artefact needs only LiteRT.
 
-TensorFlow's converter makes the classic techniques from the Keras model. The others start from its float file: litert-quantizer
-makes those of few bits and of weights alone, and binary and ternary weights are imitated. The libraries are imported
-inside the methods, through modules that each need one of them, so that creating the adapter costs nothing and a latency trial
-never pays for TensorFlow.
+TensorFlow's converter makes the classic techniques from the Keras model. The others start from its float file, or from one that
+a person brought: litert-quantizer makes those of few bits, of weights alone, of some layers only and of any .tflite; binary and
+ternary weights are imitated. The libraries are imported inside the methods, through modules that each need one of them, so that
+creating the adapter costs nothing and a latency trial never pays for TensorFlow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING
 from quantizers.adapter import Batch, Report, Request
 from quantizers.calibration import check_calibration
 from quantizers.capabilities import require, require_keep_float
+from quantizers.errors import Unsupported
 from quantizers.schema import Backend, Mode, Options, Technique
 
 if TYPE_CHECKING:
     from models.float_model import FloatModel
     from quantizers.tflite.model import TFLiteModel
+    from quantizers.tflite.plain import Plain
     from quantizers.tflite.runtime import LiteRTSession
 
 ARTEFACT = "model.tflite"
@@ -34,10 +36,10 @@ class TFLiteAdapter:
     runtime = "quantizers.tflite.runtime"
 
     def quantize(self, model: FloatModel, request: Request, report: Report) -> TFLiteModel:
-        """Converts the Keras form of `model` into `request.workdir`.
+        """Converts `model`, from its Keras form or from the .tflite it is, into `request.workdir`.
 
-        The plain float conversion is made as well: its weights, with batch norms folded in, are what the quantized ones are
-        compared with.
+        The plain float conversion is made as well, or found among what trials share: its weights, with batch norms folded in,
+        are what the quantized ones are compared with.
 
         Raises:
             Unsupported: TFLite has no such technique, or layers are asked to stay in float.
@@ -46,33 +48,31 @@ class TFLiteAdapter:
             ConversionFailed: the converter refused the model, or the result does not compute.
         """
         require(self.backend, request.technique)
-        from quantizers.tflite import convert, describe, simulate
-        from quantizers.tflite.model import TFLiteModel, check
+        from quantizers.tflite.model import finish
+        from quantizers.tflite.plain import convert_plainly
 
         technique = request.technique
         if request.keep_float:
             require_keep_float(self.backend, technique)
-        report(0.0, "Building the Keras model")
-        network = model.keras_model()
-        kernels = convert.kernels(network)
-        samples = check_calibration(request.calibration, network.input_shape[1:]) if technique.needs_calibration else None
-        report(0.1, "Converting to float32, the reference")
-        float_file = convert.convert(network, Technique(Mode.FLOAT32), {}, None, report)
+        if technique.mode is Mode.QAT:
+            return _train(model, request, report)
+        report(0.0, "Converting to float32, the reference")
+        plain = convert_plainly(model, request.shared, report)
+        samples = check_calibration(request.calibration, plain.input_shape) if technique.needs_calibration else None
         report(0.4, f"Converting to {technique.code}")
+        widths = _widths(technique, list(plain.kernels))
+        kept = {*request.keep_float, *(name for name, bits in widths.items() if bits == 0)}
         if technique.mode is Mode.FLOAT32:
-            file = float_file
-        elif _is_converters(technique):
-            file = convert.convert(network, technique, request.options, samples, report)
+            file = plain.file
+        elif plain.network is not None and _is_converters(request):
+            from quantizers.tflite import convert
+
+            file = convert.convert(plain.network(), technique, request.options, samples, report)
         else:
-            kept = describe.outputs(float_file, kernels, request.keep_float)
-            file = _rewrite(float_file, technique, samples, kept, report)
+            file = _rewrite(plain, request, samples, kept, widths, report)
         report(0.9, "Reading the converted file")
         path = request.workdir / ARTEFACT
-        path.write_bytes(file)
-        records = describe.describe(file, float_file, kernels, technique, request.keep_float)
-        quantized = TFLiteModel(path, records, simulate.WHY if simulate.covers(technique) else None)
-        check(quantized, technique, float_file)
-        return quantized
+        return finish(path, file, plain.file, plain.kernels, technique, kept, batch=plain.batch)
 
     def open(self, artefact: Path, options: Options, threads: int) -> LiteRTSession:  # noqa: ARG002 - nothing to choose here
         """Loads a .tflite with the default delegate (XNNPACK), ready to be timed. TensorFlow is not imported."""
@@ -85,17 +85,48 @@ class TFLiteAdapter:
         return {library: version(library) for library in _LIBRARIES}
 
 
-def _is_converters(technique: Technique) -> bool:
-    """Whether TensorFlow's converter makes `technique` from the Keras model; the others are made from its float file."""
+def _is_converters(request: Request) -> bool:
+    """Whether TensorFlow's converter makes what is asked for from a Keras model; else it is made from the float file."""
     from quantizers.tflite import recipes, simulate
 
-    return not recipes.covers(technique) and not simulate.covers(technique)
+    technique, options = request.technique, request.options
+    others = options.get("calibrator", "minmax") != "minmax" or options.get("weight_range", "minmax") != "minmax"
+    return not (recipes.covers(technique) or simulate.covers(technique) or request.keep_float or others)
 
 
-def _rewrite(float_file: bytes, technique: Technique, samples: Batch | None, kept: Sequence[str], report: Report) -> bytes:
-    """The quantized form of a float .tflite; operations that compute the tensors `kept` stay in float."""
-    from quantizers.tflite import recipes, simulate
+def _widths(technique: Technique, names: Sequence[str]) -> Mapping[str, int]:
+    """Mixed precision: bits by layer, 0 for float.
 
-    if simulate.covers(technique):
-        return simulate.quantize(float_file, technique, kept)
-    return recipes.quantize(float_file, technique, samples, kept, report)
+    Raises:
+        Unsupported: 2 bits are asked for.
+    """
+    widths = technique.bits_by_layer(names) if technique.mode is Mode.MIXED else {}
+    if narrow := [name for name, bits in widths.items() if bits == 2]:
+        what = f"{', '.join(narrow)} cannot have 2 bits: TFLite's 2-bit kernels give wrong results, and differ from run to run."
+        raise Unsupported(what, "Give 4, 8, 16 or float.")
+    return widths
+
+
+def _rewrite(
+    plain: Plain, request: Request, samples: Batch | None, kept: Collection[str], widths: Mapping[str, int], report: Report
+) -> bytes:
+    """The quantized form of a float .tflite; the layers `kept` stay in float."""
+    from quantizers.tflite import describe, recipes, simulate
+
+    tensors = describe.outputs(plain.file, plain.kernels)
+    left = [tensors[name] for name in tensors if name in kept]
+    if request.technique.group_size:
+        left += describe.uneven(plain.file, request.technique.group_size)
+    if simulate.covers(request.technique):
+        return simulate.quantize(plain.file, request.technique, left)
+    bits = {tensors[name]: width for name, width in widths.items() if width}
+    return recipes.quantize(plain.file, request.technique, samples, left, report, request.options, bits)
+
+
+def _train(model: FloatModel, request: Request, report: Report) -> TFLiteModel:
+    from quantizers.tflite.qat import quantization_aware
+
+    report(0.0, "Building the Keras model")
+    network = model.keras_model()
+    samples = check_calibration(request.calibration, tuple(network.input_shape[1:]))
+    return quantization_aware(network, request, samples, report)

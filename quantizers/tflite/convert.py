@@ -59,13 +59,16 @@ def _configure(tf: Any, converter: Any, technique: Technique, options: Options) 
     if technique.mode is Mode.FLOAT32:
         return
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if technique.mode is Mode.FLOAT16:
+    if technique.mode is Mode.QAT:
+        converter.inference_input_type = converter.inference_output_type = tf.int8
+    elif technique.mode is Mode.FLOAT16:
         converter.target_spec.supported_types = [tf.float16]
     elif technique.activation == "i16":
         ops = tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
         converter.target_spec.supported_ops = [ops]
     elif technique.activation == "i8":
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        plain = [tf.lite.OpsSet.TFLITE_BUILTINS] if options["float_fallback"] else []
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8, *plain]
         converter.inference_input_type = converter.inference_output_type = getattr(tf, str(options["io"]))
         # The converter has no public switch for one scale per tensor.
         converter._experimental_disable_per_channel = not options["per_channel"]
@@ -86,7 +89,7 @@ def kernels(network: keras.Model) -> Mapping[str, NDArray[np.float32]]:
     """
     found = {}
     for layer in network.layers:
-        kind = type(layer).__name__
+        kind = getattr(layer, "kind", type(layer).__name__)
         if kind not in ("Conv2D", "DepthwiseConv2D", "Dense"):
             continue
         kernel = np.asarray(layer.kernel, np.float32)

@@ -26,6 +26,9 @@ DYNAMIC_RANGE_MINIMUM = 1024
 """Weights of fewer elements stay float in dynamic-range quantization (the converter's `kDefaultMinElementsForWeights`)."""
 _SAME_DIRECTION = 0.9
 _TIE = 1e-3
+_NO_NARROW_DEPTHWISE = "litert-quantizer has no 4-bit weights for depthwise convolutions."
+_NO_BLOCKS = "litert-quantizer has scales for blocks of weights in dense layers alone."
+_UNEVEN = "Its {} inputs are no multiple of {}, the length of a block."
 Kernels = Mapping[str, NDArray[np.float32]]
 
 
@@ -57,19 +60,28 @@ def describe(
     if sorted(names) != sorted(float_names):
         raise ConversionFailed("The converted file holds other layers than the float one.", "The log has the details.")
     references = dict(zip(float_names, float_ops, strict=True))
+    asked = technique.bits_by_layer(names) if technique.mode is Mode.MIXED else {}
     return [
-        Record(_layer(name, op, references[name], technique, name in keep_float), op.output.index)
+        Record(_layer(name, op, references[name], technique, name in keep_float, asked.get(name)), op.output.index)
         for name, op in zip(names, ops, strict=True)
     ]
 
 
-def outputs(float_file: bytes, kernels: Kernels, layers: Collection[str]) -> Sequence[str]:
-    """The names of the tensors that `layers` of the model compute, in the float file."""
+def outputs(float_file: bytes, kernels: Kernels) -> Mapping[str, str]:
+    """The name of the tensor that each layer of the model computes, in the float file."""
     ops = read(float_file)
-    return [op.output.name for name, op in zip(layer_names(ops, kernels), ops, strict=True) if name in layers]
+    return {name: op.output.name for name, op in zip(layer_names(ops, kernels), ops, strict=True)}
 
 
-def _layer(name: str, op: WeightedOp, reference: WeightedOp, technique: Technique, kept: bool) -> QuantizedLayer:
+def uneven(float_file: bytes, block: int) -> Sequence[str]:
+    """The tensors computed by dense operations whose inputs are no multiple of a block."""
+    dense = [op for op in read(float_file) if op.kind == "FULLY_CONNECTED" and op.weight.data is not None]
+    return [op.output.name for op in dense if op.weight.data is not None and op.weight.data.shape[1] % block]
+
+
+def _layer(
+    name: str, op: WeightedOp, reference: WeightedOp, technique: Technique, kept: bool, asked: int | None
+) -> QuantizedLayer:
     weight = _tensor(name, Role.WEIGHT, op.weight, reference.weight)
     if simulate.covers(technique) and not kept:
         codes, params = simulate.grid(op, technique)
@@ -80,7 +92,7 @@ def _layer(name: str, op: WeightedOp, reference: WeightedOp, technique: Techniqu
         native_name=op.weight.name,
         op=op.kind,
         quantized=quantized,
-        why_not=None if quantized else _why_not(op, technique, kept),
+        why_not=_why_wider(op, asked) if quantized else _why_not(op, technique, kept),
         weight=weight,
         bias=None if op.bias is None else _tensor(name, Role.BIAS, op.bias, reference.bias),
         inputs=(_tensor(name, Role.INPUT, op.input),),
@@ -99,12 +111,21 @@ def _why_not(op: WeightedOp, technique: Technique, kept: bool) -> str:
         return "The float baseline quantizes nothing."
     if kept:
         return "Kept in float, as asked."
+    if technique.group_size is not None:
+        return _NO_BLOCKS if op.kind != "FULLY_CONNECTED" else _UNEVEN.format(_values(op.weight).shape[1], technique.group_size)
     if technique.weight == "i4" and op.kind == "DEPTHWISE_CONV_2D":
-        return "litert-quantizer has no 4-bit weights for depthwise convolutions."
+        return _NO_NARROW_DEPTHWISE
     size = _values(op.weight).size
     if technique.mode is Mode.DYNAMIC and technique.weight == "i8" and size < DYNAMIC_RANGE_MINIMUM:
         return f"{size} weights: the converter leaves tensors under {DYNAMIC_RANGE_MINIMUM:,} elements in float."
     return "The converter left this layer in float."
+
+
+def _why_wider(op: WeightedOp, asked: int | None) -> str | None:
+    """Why mixed precision stored the weight in more bits than `asked`; None if it did not."""
+    if asked != 4 or op.kind != "DEPTHWISE_CONV_2D":
+        return None
+    return f"Stored in 8 bits, not 4: {_NO_NARROW_DEPTHWISE}"
 
 
 def _runs_in(op: WeightedOp) -> str:

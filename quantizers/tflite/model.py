@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -12,10 +12,11 @@ from quantizers.adapter import Batch, Trained
 from quantizers.errors import ConversionFailed, NothingQuantized
 from quantizers.numerics import tensor_error
 from quantizers.schema import Execution, Mode, QuantizedLayer, Technique
-from quantizers.tflite.describe import Record
+from quantizers.tflite import simulate
+from quantizers.tflite.describe import Kernels, Record, describe
 from quantizers.tflite.runtime import LiteRTSession, to_float
 
-_BATCH = 100
+BATCH = 100
 """Samples run at once, so that resizing is paid once. The results are those of one by one: the same bits, except that 4-bit
 weights widened to float32 are multiplied in another order (tested)."""
 _GARBAGE_DB = -20.0
@@ -26,9 +27,15 @@ class TFLiteModel:
     """Meets `quantizers.adapter.QuantizedModel`."""
 
     def __init__(
-        self, path: Path, records: Sequence[Record], execution_why: str | None = None, training: Trained | None = None
+        self,
+        path: Path,
+        records: Sequence[Record],
+        execution_why: str | None = None,
+        training: Trained | None = None,
+        batch: int = BATCH,
     ) -> None:
         self.path = path
+        self._batch = batch
         self.training = training
         self.execution = Execution.SIMULATED if execution_why else Execution.NATIVE
         self.execution_why = execution_why
@@ -43,13 +50,13 @@ class TFLiteModel:
 
     def predict(self, batch: Batch) -> Batch:
         session = self._session
-        return np.concatenate([session.logits(session.run(session.prepare(part))) for part in _parts(batch)])
+        return np.concatenate([session.logits(session.run(session.prepare(part))) for part in _parts(batch, self._batch)])
 
     def activations(self, batch: Batch) -> Mapping[str, Batch]:
         """The output of every weighted layer, after the activation function that TFLite fused into it."""
         session = LiteRTSession(self.path, every_tensor=True)
         parts: dict[str, list[Batch]] = {record.layer.name: [] for record in self._records}
-        for part in _parts(batch):
+        for part in _parts(batch, self._batch):
             session.run(session.prepare(part))
             for record in self._records:
                 output = record.layer.output
@@ -58,9 +65,31 @@ class TFLiteModel:
         return {name: np.concatenate(values) for name, values in parts.items()}
 
 
-def _parts(batch: Batch) -> Iterator[Batch]:
-    for start in range(0, len(batch), _BATCH):
-        yield batch[start : start + _BATCH]
+def _parts(batch: Batch, size: int) -> Iterator[Batch]:
+    for start in range(0, len(batch), size):
+        yield batch[start : start + size]
+
+
+def finish(
+    path: Path,
+    file: bytes,
+    float_file: bytes,
+    kernels: Kernels,
+    technique: Technique,
+    kept: Collection[str] = (),
+    training: Trained | None = None,
+    batch: int = BATCH,
+) -> TFLiteModel:
+    """Writes a converted file to `path`, reads back what became of its layers and checks it.
+
+    Raises:
+        NothingQuantized, ConversionFailed: as `describe` and `check`.
+    """
+    path.write_bytes(file)
+    why = simulate.WHY if simulate.covers(technique) else None
+    model = TFLiteModel(path, describe(file, float_file, kernels, technique, kept), why, training, batch)
+    check(model, technique, float_file)
+    return model
 
 
 def check(model: TFLiteModel, technique: Technique, float_file: bytes) -> None:
@@ -76,7 +105,9 @@ def check(model: TFLiteModel, technique: Technique, float_file: bytes) -> None:
     if technique.mode is not Mode.FLOAT32 and not any(layer.quantized for layer in layers):
         reasons = " ".join(dict.fromkeys(f"{layer.name}: {layer.why_not}" for layer in layers))
         raise NothingQuantized("The converter left every layer in float.", reasons)
-    if technique.mode is Mode.STATIC and all(layer.runs_in.startswith("hybrid") for layer in layers if layer.quantized):
+    if technique.mode in (Mode.STATIC, Mode.QAT) and all(
+        layer.runs_in.startswith("hybrid") for layer in layers if layer.quantized
+    ):
         raise NothingQuantized("The converter left every activation in float.", "Check the calibration samples.")
     _check_logits(model.path, float_file)
 

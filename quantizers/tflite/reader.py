@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from quantizers.numerics import integer_range
 from quantizers.schema import QuantParams, Role
 
-_TENSOR_TYPES = {code: name.lower() for name, code in vars(schema.TensorType).items() if not name.startswith("_")}
-_OPERATORS = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+TENSOR_TYPES = {code: name.lower() for name, code in vars(schema.TensorType).items() if not name.startswith("_")}
+OPERATORS = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 _CHANNEL_AXIS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
 
 
@@ -33,7 +33,8 @@ class Tensor:
         index: its number in the main subgraph, the same in the interpreter.
         dtype: as stored, such as "int8" or "float16".
         scale: None where the tensor has no quantization parameters.
-        axis: the dimension the scales run along; None with a single scale.
+        axis: the dimension the scales run along; None with a single scale, or with blocks.
+        block: how many consecutive values along the last dimension share a scale; None where none do.
         data: the stored values of a constant, int4 unpacked to int8; None for what is computed.
     """
 
@@ -44,6 +45,7 @@ class Tensor:
     zero_point: NDArray[np.int64] | None
     axis: int | None
     data: NDArray[Any] | None
+    block: int | None = None
 
     def params(self, role: Role) -> QuantParams | None:
         """The parameters, with the range the specification gives to a tensor of this role; None for a float tensor."""
@@ -51,7 +53,7 @@ class Tensor:
             return None
         bits, signed = int(self.dtype.removeprefix("u").removeprefix("int")), not self.dtype.startswith("u")
         qmin, qmax = integer_range(bits, signed=signed, narrow=role is Role.WEIGHT)
-        return QuantParams(self.scale.astype(np.float64), self.zero_point, qmin, qmax, self.dtype, self.axis)
+        return QuantParams(self.scale.astype(np.float64), self.zero_point, qmin, qmax, self.dtype, self.axis, self.block)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,15 +78,15 @@ class WeightedOp:
 
 def read(file: bytes) -> Sequence[WeightedOp]:
     """The weighted operations of a .tflite, in the order they run."""
-    model = _parse(file)
+    model = parse(file)
     graph = model.subgraphs[0]
-    kinds = [_OPERATORS[model.operatorCodes[op.opcodeIndex].builtinCode] for op in graph.operators]
+    kinds = [OPERATORS[model.operatorCodes[op.opcodeIndex].builtinCode] for op in graph.operators]
     stored_as = {
         int(op.outputs[0]): int(op.inputs[0]) for op, kind in zip(graph.operators, kinds, strict=True) if kind == "DEQUANTIZE"
     }
 
     def constant(index: int) -> Tensor:
-        return _tensor(model, graph, stored_as.get(index, index))
+        return tensor_of(model, graph, stored_as.get(index, index))
 
     found = []
     for op, kind in zip(graph.operators, kinds, strict=True):
@@ -94,8 +96,8 @@ def read(file: bytes) -> Sequence[WeightedOp]:
         if constant(weight).data is None:
             continue  # A product of two computed tensors is a FULLY_CONNECTED without a weight.
         bias = constant(rest[0]) if rest and rest[0] >= 0 else None
-        output = _tensor(model, graph, int(op.outputs[0]))
-        found.append(WeightedOp(kind, _tensor(model, graph, source), constant(weight), bias, output, weight in stored_as))
+        output = tensor_of(model, graph, int(op.outputs[0]))
+        found.append(WeightedOp(kind, tensor_of(model, graph, source), constant(weight), bias, output, weight in stored_as))
     return found
 
 
@@ -105,7 +107,7 @@ def signature(file: bytes) -> tuple[str, str]:
     return first.signatureKey.decode(), first.inputs[0].name.decode()
 
 
-def _parse(file: bytes) -> Any:
+def parse(file: bytes) -> Any:
     """The file as objects. Large constants may lie behind the flatbuffer, by their place in the file: they are fetched."""
     model = schema.ModelT.InitFromPackedBuf(file, 0)
     for buffer in model.buffers:
@@ -114,21 +116,41 @@ def _parse(file: bytes) -> Any:
     return model
 
 
-def _tensor(model: Any, graph: Any, index: int) -> Tensor:
+def tensor_of(model: Any, graph: Any, index: int) -> Tensor:
+    """One tensor of a parsed file; ValueError or IndexError where it contradicts itself."""
     raw = graph.tensors[index]
-    dtype = _TENSOR_TYPES[raw.type]
-    quantization = raw.quantization
-    quantized = quantization is not None and quantization.scale is not None and len(quantization.scale) > 0
+    dtype = TENSOR_TYPES[raw.type]
+    shape = () if raw.shape is None else tuple(int(size) for size in raw.shape)
     content = model.buffers[raw.buffer].data
+    scale, zero_point, axis, block = _grid(model, graph, raw.quantization)
     return Tensor(
         index=index,
-        name=raw.name.decode(),
+        name=(raw.name or b"").decode(errors="replace"),
         dtype=dtype,
-        scale=np.array(quantization.scale, np.float32) if quantized else None,
-        zero_point=np.array(quantization.zeroPoint, np.int64) if quantized else None,
-        axis=int(quantization.quantizedDimension) if quantized and len(quantization.scale) > 1 else None,
-        data=None if content is None else _values(bytes(content), dtype, tuple(raw.shape)),
+        scale=scale,
+        zero_point=zero_point,
+        axis=axis,
+        data=None if content is None else _values(bytes(content), dtype, shape),
+        block=block,
     )
+
+
+def _grid(
+    model: Any, graph: Any, quantization: Any
+) -> tuple[NDArray[np.float32] | None, NDArray[np.int64] | None, int | None, int | None]:
+    """Scales, zero points, axis and block size. The scales of blocks are a float16 tensor of their own."""
+    if quantization is None:
+        return None, None, None, None
+    if quantization.detailsType == schema.QuantizationDetails.BlockwiseQuantization:
+        blocks = quantization.details
+        scales = tensor_of(model, graph, blocks.scales).data
+        assert scales is not None, "the scales of blocks are constants"
+        return scales.astype(np.float32).ravel(), np.zeros(scales.size, np.int64), None, int(blocks.blockSize)
+    if quantization.scale is None or len(quantization.scale) == 0:
+        return None, None, None, None
+    scale = np.array(quantization.scale, np.float32)
+    zero_point = np.zeros(scale.size) if quantization.zeroPoint is None else quantization.zeroPoint
+    return scale, np.array(zero_point, np.int64), int(quantization.quantizedDimension) if scale.size > 1 else None, None
 
 
 def _values(content: bytes, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:

@@ -1,7 +1,8 @@
 """What must not pass silently: unusable samples, models the converter refuses, and conversions that quantize nothing."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ class Float:
     """A float model of the test's own."""
 
     keras_model: Callable[[], Any]
+    info: Any = field(default_factory=lambda: SimpleNamespace(kind="zoo"))
 
 
 def quiet(fraction: float, what: str) -> None:
@@ -74,7 +76,7 @@ def test_a_float_model_returned_in_silence_is_found_out(tmp_path, samples):
     """The converter itself, given such samples, gives a float model back without an error."""
     network, technique = dense(40), Technique.parse("static_wi8_ai8")
     float_file = convert.convert(network, Technique(Mode.FLOAT32), {}, None, quiet)
-    file = convert.convert(network, technique, {"io": "int8", "per_channel": True}, samples, quiet)
+    file = convert.convert(network, technique, {"io": "int8", "per_channel": True, "float_fallback": False}, samples, quiet)
     path = tmp_path / "model.tflite"
     path.write_bytes(file)
     model = TFLiteModel(path, describe(file, float_file, convert.kernels(network), technique))
@@ -91,8 +93,8 @@ def test_dynamic_range_of_a_model_with_only_small_layers_says_why_nothing_happen
 
 
 def test_layers_kept_in_float_are_refused_not_ignored(request_for):
-    with pytest.raises(Unsupported, match="no list of layers"):
-        TFLiteAdapter().quantize(Float(lambda: dense(40)), request_for("float16", keep_float=("dense1",)), quiet)
+    with pytest.raises(Unsupported, match="not imitated"):
+        TFLiteAdapter().quantize(Float(lambda: dense(40)), request_for("qat_wi8_ai8", keep_float=("dense1",)), quiet)
 
 
 def test_an_impossible_technique_is_refused_with_its_reason(request_for):
