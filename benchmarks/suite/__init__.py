@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from benchmarks.suite import latency_noise, run_listing, shared_work, weight_analysis, weight_error, what_if
+from benchmarks.suite import (
+    better_rounding,
+    latency_noise,
+    native_int8,
+    run_listing,
+    shared_work,
+    weight_analysis,
+    weight_error,
+    what_if,
+)
 from benchmarks.suite.figure import Figures
 
 BENCHMARKS: Mapping[str, Callable[[], Figures]] = {
@@ -12,6 +21,9 @@ BENCHMARKS: Mapping[str, Callable[[], Figures]] = {
     "weight_analysis": weight_analysis.run,
     "what_if": what_if.run,
     "latency_noise": latency_noise.run,
+    "native_int8": native_int8.run,
+    "better_rounding": better_rounding.run_rounding,
+    "trained_rounding": better_rounding.run_training,
     "shared_work": shared_work.run,
     "ten_techniques": shared_work.run_ten,
     "run_listing": run_listing.run,

@@ -42,9 +42,13 @@ class Source:
         """Makes sure there is something to round.
 
         Raises:
-            BadData: a weight holds NaN or infinity.
+            BadData: a weight is empty, or holds NaN or infinity.
         """
         for name, weight in float_weights(self.program).items():
+            if weight.size == 0:
+                raise BadData(
+                    f"The weight of {name} is empty: its shape is {weight.shape}.", "Leave the layer out of the model."
+                )
             if not np.isfinite(weight).all():
                 raise BadData(f"The weight of {name} holds NaN or infinity.", "Use weights of a training that converged.")
 

@@ -7,6 +7,8 @@ the quantized network feeds the layer, y what the float layer gives: errors of e
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +23,11 @@ from quantizers.pytorch.walk import Arguments
 from quantizers.pytorch.weights import Rounded
 from quantizers.schema import Floats, Integers, QuantParams
 
-_STEPS, _RATE, _WARM_UP = 600, 2e-2, 0.2
+_STEPS, _RATE, _WARM_UP = 300, 5e-2, 0.2
 _LOW, _HIGH = -0.1, 1.1
 """A sigmoid stretched to these limits and cut to [0, 1] reaches both ends."""
-_PENALTY, _SHARPEST, _SOFTEST = 0.02, 2.0, 20.0
+_PENALTY, _SHARPEST, _SOFTEST = 5.0, 2.0, 20.0
+"""The penalty of a weight halfway between two codes, in mean errors of a weight that is rounded to the nearest."""
 _DAMPING = 0.01
 _MOST_VALUES = 1 << 24
 """Values of unfolded patches held at once."""
@@ -78,13 +81,25 @@ def _patches(layer: Node, x: torch.Tensor, weight: torch.Tensor, rest: Any) -> t
     return unfolded.transpose(0, 1).flatten(1)
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Thousands of products of small matrices: several threads would wait for each other longer than they work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def improved(method: str, weight: Floats, rounded: Rounded, seen: Moments) -> Integers:
     """Codes on the grid of `rounded`, by "learned" or "compensated"; those of `rounded` where these do no better."""
     codes, params = rounded
     grid = _Grid.of(codes.shape, params, seen)
     w = torch.from_numpy(np.ascontiguousarray(weight, np.float32)).reshape(seen.targets.shape)
     nearest = torch.from_numpy(codes.astype(np.float32)).reshape(w.shape)
-    found = (_learned if method == "learned" else _compensated)(w, grid, seen, nearest)
+    with _one_thread():
+        found = (_learned if method == "learned" else _compensated)(w, grid, seen, nearest)
     better = seen.error(grid.weight(found)) < seen.error(grid.weight(nearest))
     kept: Integers = (found if better else nearest).numpy().astype(np.int64).reshape(codes.shape)
     return kept
