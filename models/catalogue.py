@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from models import mine, zoo
 from models.entry import PREFIX
-from models.float_model import FloatModel, ModelInfo
+from models.float_model import FloatModel, Kind, ModelInfo
 from quantizers.errors import UnknownName, Unsupported
 from quantizers.schema import Backend, Mode, Technique
 
@@ -57,4 +57,7 @@ def refusal(model: ModelInfo, backend: Backend, technique: Technique) -> Unsuppo
     if model.quantized and technique.mode is not Mode.FLOAT32:
         what = f"{model.title} is quantized already: it can be inspected and measured as it is."
         return Unsupported(what, "Bring the float model it was made from.")
+    if technique.needs_training and model.kind in (Kind.ONNX, Kind.TFLITE):
+        what = f"{technique.code} trains the network, and {model.title} is a file of the kind {model.kind} without its code."
+        return Unsupported(what, "Bring its weights as .safetensors in an architecture of the zoo.")
     return None

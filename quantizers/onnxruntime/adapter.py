@@ -48,6 +48,7 @@ class OnnxRuntimeAdapter:
         from quantizers.onnxruntime.describe import by_layer, describe
         from quantizers.onnxruntime.model import OnnxModel, check
         from quantizers.onnxruntime.prepare import compare_size, prepare, save
+        from quantizers.onnxruntime.qat import quantization_aware
 
         for name in request.keep_float:
             if name not in model.layer_names:
@@ -61,6 +62,8 @@ class OnnxRuntimeAdapter:
             prepared = prepare(model.onnx_model(), folder / "prepared.onnx")
             float_ops = by_layer(prepared.ops, model.layer_names)
             report(0.2, "Quantizing")
+            if request.technique.needs_training:
+                return quantization_aware(model, request, path, float_ops, folder, report)
             job = Job(request, prepared.model, folder / "prepared.onnx", float_ops, samples, folder, report, [*prepared.steps])
             save(convert(job), path)
             report(0.9, "Reading the converted file")

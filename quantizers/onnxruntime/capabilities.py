@@ -20,6 +20,14 @@ _SCHEME = Option("scheme", ("symmetric", "affine"), "Weights' codes around zero,
 _SCHEME_2 = Option(
     "scheme", ("affine", "symmetric"), "Weights' codes spread over their range with a zero point, or around zero"
 )
+_WEIGHT_RANGE = Option(
+    "weight_range",
+    ("minmax", "mse", "hqq"),
+    "Range of a channel's or group's weights: all of it (RTN), that of least squared error, or half-quadratic (HQQ)",
+)
+_ACTIVATIONS = Option("activations", ("affine", "symmetric"), "Whether the zero point of activations is free or in the middle")
+_EPOCHS = Option("epochs", (2, 1, 3, 5, 10), "Passes over the training samples, in each of the two arms")
+_RATE = Option("learning_rate", (3e-4, 1e-3, 1e-4, 3e-5), "Of AdamW at the start; it falls to zero along a cosine")
 
 _cell = partial(cell, Backend.ONNXRUNTIME)
 TECHNIQUES: tuple[Capability, ...] = (
@@ -28,14 +36,16 @@ TECHNIQUES: tuple[Capability, ...] = (
     _cell("static_wi8_ai8", _FORMAT, _TYPES, _PER_CHANNEL, _REDUCE_RANGE, _CALIBRATOR),
     _cell("static_wi8_ai16", _PER_CHANNEL, _CALIBRATOR),
     _cell("static_wi4_ai8", _PER_CHANNEL, _CALIBRATOR),
-    _cell("weight_only_wi8", _SCHEME),
-    _cell("weight_only_wi8_g32", _SCHEME),
-    _cell("weight_only_wi4", _SCHEME),
-    _cell("weight_only_wi4_g32", _SCHEME),
-    _cell("weight_only_wi4_g128", _SCHEME),
-    _cell("weight_only_wi2", _SCHEME_2),
-    _cell("weight_only_wi2_g32", _SCHEME_2),
+    _cell("weight_only_wi8", _SCHEME, _WEIGHT_RANGE),
+    _cell("weight_only_wi8_g32", _SCHEME, _WEIGHT_RANGE),
+    _cell("weight_only_wi4", _SCHEME, _WEIGHT_RANGE),
+    _cell("weight_only_wi4_g32", _SCHEME, _WEIGHT_RANGE),
+    _cell("weight_only_wi4_g128", _SCHEME, _WEIGHT_RANGE),
+    _cell("weight_only_wi2", _SCHEME_2, _WEIGHT_RANGE),
+    _cell("weight_only_wi2_g32", _SCHEME_2, _WEIGHT_RANGE),
     _cell("float16"),
+    _cell("qat_wi8_ai8", _EPOCHS, _RATE, _ACTIVATIONS),
+    _cell("qat_wi4_ai8", _EPOCHS, _RATE, _ACTIVATIONS),
     _cell("binary", execution=Execution.SIMULATED),
     _cell("ternary", execution=Execution.SIMULATED),
     _cell("hybrid_wf16_ai8", _CALIBRATOR, execution=Execution.SIMULATED),

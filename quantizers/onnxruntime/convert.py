@@ -176,8 +176,9 @@ def _weight_only(job: Job) -> ModelProto:
     technique, rewriter = job.request.technique, job.rewriter()
     assert technique.weight_bits is not None
     scheme = Scheme(str(job.request.options.get("scheme", Scheme.SYMMETRIC)))
+    fit = str(job.request.options.get("weight_range", "minmax"))
     for layer in job.layers:
-        rewriter.integers(layer, technique.weight_bits, group_size=technique.group_size, scheme=scheme)
+        rewriter.integers(layer, technique.weight_bits, group_size=technique.group_size, scheme=scheme, fit=fit)
     return rewriter.finish()
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from quantizers.adapter import Batch
+from quantizers.adapter import Batch, Trained
 from quantizers.errors import ConversionFailed, NothingQuantized
 from quantizers.numerics import dequantize
 from quantizers.onnxruntime.describe import Record
@@ -31,11 +31,16 @@ _WHY_SIMULATED = {
 class OnnxModel:
     """Meets `quantizers.adapter.QuantizedModel`."""
 
-    training = None
-    """This backend trains nothing."""
-
-    def __init__(self, path: Path, records: Sequence[Record], technique: Technique, steps: Sequence[Step] = ()) -> None:
+    def __init__(
+        self,
+        path: Path,
+        records: Sequence[Record],
+        technique: Technique,
+        steps: Sequence[Step] = (),
+        training: Trained | None = None,
+    ) -> None:
         self.path = path
+        self.training = training
         self.execution_why = _WHY_SIMULATED.get(technique.mode)
         self.execution = Execution.SIMULATED if self.execution_why else Execution.NATIVE
         self._records = records

@@ -17,7 +17,8 @@ from quantizers.numerics import binary, min_max_params, quantize, ternary
 from quantizers.onnxruntime.graph import Graph, attribute, prune
 from quantizers.onnxruntime.reader import Tensor, WeightedOp
 from quantizers.onnxruntime.scopes import walk
-from quantizers.schema import Granularity, Integers, QuantParams, Scheme
+from quantizers.pytorch.weights import Choice, integers
+from quantizers.schema import Integers, QuantParams, Scheme
 
 _TWO_BIT_OPSET, _TWO_BIT_IR = 25, 13
 """The first versions of ONNX that know 2-bit integers."""
@@ -38,19 +39,27 @@ class Rewriter:
         self._two_bits = False
         self._made: dict[tuple[str, str], str] = {}
 
-    def integers(self, layer: str, bits: int, *, group_size: int | None = None, scheme: Scheme = Scheme.SYMMETRIC) -> None:
-        """Rounds to the nearest code, per output channel or per group of consecutive weights of one channel."""
-        op = self._float[layer]
-        weight = _weight(op)
-        rows = weight.reshape(len(weight), -1)
-        if group_size is None or rows.shape[1] <= group_size:
-            params = min_max_params(rows, bits, scheme=scheme, granularity=Granularity.PER_CHANNEL, axis=0)
-        else:
-            params = min_max_params(rows, bits, scheme=scheme, granularity=Granularity.PER_GROUP, group_size=group_size)
+    def integers(
+        self,
+        layer: str,
+        bits: int,
+        *,
+        group_size: int | None = None,
+        scheme: Scheme = Scheme.SYMMETRIC,
+        fit: str = "minmax",
+    ) -> None:
+        """Rounds to the nearest code, per output channel or per group of consecutive weights of one channel.
+
+        Args:
+            fit: how the range of a channel or group is found: one of `quantizers.pytorch.weights.Choice.fit`.
+        """
+        choice = Choice(group_size, affine=scheme is Scheme.AFFINE, fit=fit)
+        codes, params = integers(_weight(self._float[layer]), bits, choice)
+        rows = codes.reshape(len(codes), -1)
         if params.group_size is None or not self._is_plain_product(layer):
-            self._dequantized(layer, quantize(rows, params), params)
+            self._dequantized(layer, rows, params)
         else:
-            self._block_product(layer, quantize(rows, params), params)
+            self._block_product(layer, rows, params)
 
     def binary(self, layer: str) -> None:
         """See `numerics.binary`."""

@@ -79,9 +79,7 @@ def test_mixed_precision_all_in_float_quantizes_nothing(request_for):
         OnnxRuntimeAdapter().quantize(two_layers(), request_for('mixed:{"*":"float"}', SAMPLES), quiet)
 
 
-@pytest.mark.parametrize(
-    "code", ["bfloat16", "dynamic_wi4", "static_wi8_ai8_g32", "weight_only_wi4_g7", "static_wi2_ai8", "qat_wi8_ai8"]
-)
+@pytest.mark.parametrize("code", ["bfloat16", "dynamic_wi4", "static_wi8_ai8_g32", "weight_only_wi4_g7", "static_wi2_ai8"])
 def test_techniques_without_a_recipe_are_refused_not_replaced(request_for, code):
     with pytest.raises(Unsupported, match=code):
         OnnxRuntimeAdapter().quantize(two_layers(), request_for(code, SAMPLES), quiet)
