@@ -23,8 +23,8 @@ from quantizers.errors import BadData
 from quantizers.sketch_file import VERSION, SketchFile
 
 ROOT = Path(__file__).resolve().parents[1]
-_started: list[subprocess.Popen[bytes]] = []
-"""Builders this process started; each ends itself when this process, which holds its standard input, is gone."""
+_builders: dict[str, subprocess.Popen[bytes]] = {}
+"""Builders this process started, by model; each ends itself when this process, which holds its standard input, is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +74,22 @@ def keep(model_id: str, title: str, file: Path, made_of: str = "") -> None:
 
 def ensure(model_id: str) -> None:
     """Starts building a model's sketches unless somebody does, or they failed to build. Returns at once."""
-    _started[:] = [builder for builder in _started if builder.poll() is None]
-    if ((seen := progress(model_id)) and seen.error) or is_building(model_id):
+    reap()
+    failed = (seen := progress(model_id)) is not None and seen.error is not None
+    if failed or model_id in _builders or is_building(model_id):
         return
     with (folder() / "builder.log").open("ab") as log:
         command = [sys.executable, "-m", "experiments.sketch_builder", model_id]
-        _started.append(subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=log, stderr=log))
+        _builders[model_id] = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=log, stderr=log)
+
+
+def reap() -> None:
+    """Forgets builders that are done."""
+    for model_id, builder in list(_builders.items()):
+        if builder.poll() is not None:
+            assert builder.stdin is not None, "it was started with a pipe"
+            builder.stdin.close()
+            del _builders[model_id]
 
 
 def is_building(model_id: str) -> bool:

@@ -13,7 +13,7 @@ import streamlit as st
 from pages._ui import format as fmt
 from pages._ui import url_state
 from pages._ui.charts import show as show_chart
-from pages._ui.drag import histogram, moved, slider
+from pages._ui.drag import answer_quickly, histogram, moved, slider
 from pages._ui.errors import show_error
 from pages._ui.inspector_charts import Channels, channels_figure, channels_finding
 from pages._ui.playground_answers import FLOAT_BYTES, Axis, Grain, drawing, finding, finer, projected_bytes
@@ -57,6 +57,7 @@ def show(file: SketchFile, name: str, run: Mapping[str, Any] | None) -> None:
         _channels(summary)
     with right:
         _every_width(summary)
+    answer_quickly()
 
 
 def _choose_grid(summary: TensorSummary, weight: Mapping[str, Any]) -> tuple[Grain, Scheme]:
@@ -89,7 +90,7 @@ def _segments(label: str, parameter: str, options: Mapping[str, str], default: s
 
 
 def _describe(summary: TensorSummary, run: Mapping[str, Any] | None, weight: Mapping[str, Any]) -> str:
-    text = f"{' × '.join(map(str, summary.shape))}, with batch norms folded in. Groups are consecutive weights of one output channel."
+    text = f"{' × '.join(map(str, summary.shape))}, batch norms folded in. Groups are consecutive weights of an output channel."
     if run and weight.get("sqnr_db") is not None:
         text += f" {fmt.run_name(run)} measured {fmt.decibels(weight['sqnr_db'])} on it."
     return text

@@ -7,6 +7,7 @@ up, however fast the mouse and however slow the machine, and there is one implem
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ def _read(*names: str) -> str:
 
 _slider = st.components.v2.component(
     "quantscope_slider",
-    html='<label><span></span>\n<output></output><input type="range" step="1"></label>',
+    html='<div><span></span>\n<output></output><input type="range" step="1"></div>',
     css=_read("slider.css"),
     js=_read("sender.js", "slider.js"),
 )
@@ -86,6 +87,17 @@ def moved(key: str) -> Moved | None:
     """What a person last did with the control; None before they did anything."""
     state = _state(key)
     return Moved(state["value"], bool(state["released"])) if state else None
+
+
+@st.cache_resource(show_spinner=False)
+def answer_quickly() -> None:
+    """Takes what is loaded by now out of the garbage collector's sight, once.
+
+    Streamlit collects all garbage after every run of a script: with hundreds of thousands of objects of libraries to look at,
+    that is most of the time between a movement and its answer.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _sequence(key: str) -> int | None:

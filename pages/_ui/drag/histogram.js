@@ -8,21 +8,23 @@ const STEP = 0.005;
 export default function ({ parentElement, data, setStateValue }) {
   const sender = senderOf(parentElement, setStateValue);
   const chart = parentElement.querySelector("svg");
-  const plot = chart.querySelector(".plot");
+  const [bars, grid] = chart.querySelectorAll(".bars, .grid");
   const marks = [...chart.querySelectorAll(".mark")];
   const at = (share) => `${100 * share}%`;
 
-  plot.replaceChildren(
-    ...data.bars.map(([left, width, height]) => shape("rect", "bar", { x: at(left), width: at(width), y: HEIGHT * (1 - height), height: HEIGHT * height })),
-    ...data.levels.map((x) => shape("line", "level", { x1: at(x), x2: at(x), y1: 0, y2: HEIGHT })),
-    shape("line", "zero", { x1: at(data.zero), x2: at(data.zero), y1: 0, y2: HEIGHT }),
-    shape("line", "base", { x1: "0%", x2: "100%", y1: HEIGHT, y2: HEIGHT }),
-    ...data.ticks.map(([x, label]) => {
-      const text = shape("text", "tick", { x: at(x), y: HEIGHT + 18 });
-      text.textContent = label;
-      return text;
-    }),
-  );
+  const drawn = JSON.stringify([data.bars, data.ticks]);
+  if (chart.drawn !== drawn) {
+    chart.drawn = drawn;
+    bars.replaceChildren(
+      ...data.bars.map(([left, width, height]) => {
+        return shape("rect", "bar", { x: at(left), width: at(width), y: HEIGHT * (1 - height), height: HEIGHT * height });
+      }),
+      ...data.ticks.map(([x, label]) => shape("text", "tick", { x: at(x), y: HEIGHT + 18 }, label)),
+      shape("line", "base", { x1: "0%", x2: "100%", y1: HEIGHT, y2: HEIGHT }),
+    );
+  }
+  const upright = (kind, x) => shape("line", kind, { x1: at(x), x2: at(x), y1: 0, y2: HEIGHT });
+  grid.replaceChildren(upright("zero", data.zero), ...data.levels.map((x) => upright("level", x)));
 
   const place = (positions) => {
     const [low, high] = positions;
@@ -81,9 +83,10 @@ export default function ({ parentElement, data, setStateValue }) {
   sender.answered(data.sequence);
 }
 
-function shape(name, kind, attributes) {
+function shape(name, kind, attributes, text = "") {
   const element = document.createElementNS("http://www.w3.org/2000/svg", name);
   element.setAttribute("class", kind);
   for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  element.textContent = text;
   return element;
 }

@@ -5,6 +5,7 @@ export default function ({ parentElement, data, setStateValue }) {
   const output = parentElement.querySelector("output");
   parentElement.querySelector("span").textContent = data.label;
   input.title = data.meaning;
+  input.setAttribute("aria-label", data.label);
   input.min = data.min;
   input.max = data.max;
   const show = (value) => {

@@ -1,0 +1,172 @@
+"""Does the playground answer while a mark is dragged? A browser drags one on a model of 109 million weights.
+
+The server is the real one, started on a data directory that holds the model's sketches. Playwright, which the tests install,
+moves the mouse as a hand does; the page itself notes when a value was moved to, when it was sent, and when a figure changed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks.suite.figure import Figure, Figures
+from benchmarks.suite.weight_analysis import bert_base
+from quantizers import sketch_file
+from quantizers.errors import Unsupported
+from quantizers.sketch_build import build_sketches
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+ROOT = Path(__file__).parents[2]
+MODEL, TITLE = "bert-base-shapes", "BERT-base shapes"
+ADDRESS = f"/playground?play_model={MODEL}&play_tensor=embeddings.word&play_bits=4"
+SECONDS = 2.0
+DRAGS = 5
+MOVES_PER_SECOND = 60
+LEAST_UPDATES = 5
+MOST_MS = 150.0
+START_SECONDS = 60.0
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+MARK = "[aria-label='Upper clip']"
+_WATCH = """() => {
+  window.updates = [];
+  performance.clearMarks("drag-sent");
+  const figure = [...document.querySelectorAll("[data-testid=stMetric]")].find((each) => each.innerText.startsWith("SQNR"));
+  const root = figure.closest("[data-testid=stGridContainer]") ?? figure.parentElement.parentElement.parentElement;
+  const read = () => [...root.querySelectorAll("[data-testid=stMetricValue]")].map((each) => each.innerText).join("|");
+  let last = read();
+  window.watcher = new MutationObserver(() => {
+    const now = read();
+    if (now !== last) window.updates.push(performance.now());
+    last = now;
+  });
+  window.watcher.observe(root, { subtree: true, childList: true, characterData: true });
+}"""
+_SEEN = """() => ({
+  updates: window.updates,
+  sent: performance.getEntriesByName("drag-sent").map((each) => [each.detail.movedAt, each.startTime]),
+})"""
+
+
+@dataclass(frozen=True, slots=True)
+class Drag:
+    """One press, movement and release of the mouse: changes of figures meanwhile, and how long after a move they came (ms)."""
+
+    updates: int
+    milliseconds: tuple[float, ...]
+
+
+def run() -> Figures:
+    """Updates and delays over a few drags.
+
+    Raises:
+        Unsupported: there is no browser to drive.
+    """
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        raise Unsupported("Dragging is measured in Chromium, which is not here.", "apt-get install chromium")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError as error:
+        raise Unsupported("Dragging is measured through Playwright, which is not here.", "Run “make test” once.") from error
+    with (
+        tempfile.TemporaryDirectory(prefix="quantscope-bench-") as folder,
+        _server(Path(folder)) as url,
+        sync_playwright() as p,
+    ):
+        browser = p.chromium.launch(executable_path=chromium, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.goto(url + ADDRESS)
+        page.wait_for_selector(MARK, timeout=60_000)
+        page.wait_for_timeout(3000)
+        drag(page)  # the first one pays for what is loaded once
+        drags = [drag(page) for _ in range(DRAGS)]
+        browser.close()
+    delays = [each for one in drags for each in one.milliseconds]
+    return {
+        "drag_to_figure_p95": Figure(float(np.percentile(delays, 95)), "ms", MOST_MS),
+        "drag_to_figure_p50": Figure(float(np.percentile(delays, 50)), "ms"),
+        "fewest_updates_in_2_s": Figure(min(one.updates for one in drags), "updates", LEAST_UPDATES),
+        "updates": Figure(len(delays), "updates"),
+    }
+
+
+def keep_bert_base(home: Path, groups: tuple[int, ...] = ()) -> None:
+    """Puts sketches of a model of BERT-base's shapes into a data directory; tensors of one shape share theirs."""
+    folder = home / "sketches"
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = bert_base()
+    first = {weight.shape: name for name, weight in reversed(weights.items())}
+    built = build_sketches({name: weights[name] for name in first.values()}, groups=groups)
+    sketch_file.write(folder / f"{MODEL}.npz", {name: built[first[weight.shape]] for name, weight in weights.items()})
+    (folder / f"{MODEL}.json").write_text(f'{{"title": "{TITLE}", "file": "{MODEL}.npz", "made_of": ""}}', encoding="utf-8")
+
+
+def drag(page: Page, seconds: float = SECONDS) -> Drag:
+    """Drags the upper mark inwards and back with the mouse held down, and reads what the page noted until the release."""
+    box = page.locator(MARK).bounding_box()
+    assert box is not None, "the mark is on the page"
+    x, y = box["x"] + box["width"] / 2, box["y"] + 40
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.evaluate(_WATCH)
+    began = time.monotonic()
+    while (passed := time.monotonic() - began) < seconds:
+        page.mouse.move(x - 300 * np.sin(np.pi * passed / seconds), y)
+        time.sleep(max(0.0, began + passed + 1 / MOVES_PER_SECOND - time.monotonic()))
+    seen: dict[str, Any] = page.evaluate(_SEEN)
+    page.mouse.move(x, y)
+    page.mouse.up()
+    page.wait_for_timeout(600)
+    return Drag(len(seen["updates"]), tuple(_delays(seen["updates"], seen["sent"])))
+
+
+def _delays(updates: list[float], sent: list[tuple[float, float]]) -> Iterator[float]:
+    """From the movement of each value that was sent to the next change of a figure: one value is under way at a time."""
+    for (moved_at, sent_at), (_, next_sent) in zip(sent, [*sent[1:], (0.0, np.inf)], strict=True):
+        answer = [update for update in updates if sent_at < update <= next_sent + MOST_MS]
+        if answer:
+            yield answer[0] - moved_at
+
+
+@contextmanager
+def _server(home: Path) -> Iterator[str]:
+    keep_bert_base(home)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port), "--server.headless", "true"]
+    with (home / "server.log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"QUANTSCOPE_HOME": str(home)}, stdout=log, stderr=log)
+    try:
+        _wait(f"http://127.0.0.1:{port}")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _wait(url: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"{url}/_stcore/health", timeout=1):  # noqa: S310 -- our own server
+                return
+        except (urllib.error.URLError, TimeoutError):
+            time.sleep(0.1)
+    raise TimeoutError("the server did not start")
