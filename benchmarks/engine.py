@@ -80,7 +80,7 @@ class Engine:
 
     def __init__(self, module: nn.Module, samples: Tensor, batch: int | None = None) -> None:
         self.graph_module = _optimized(module)
-        self.samples = _laid_out(samples)
+        self.samples = laid_out(samples)
         with torch.inference_mode():
             output = ShapeProp(self.graph_module).propagate(self.samples[:1])
         if not isinstance(output, Tensor):
@@ -118,7 +118,7 @@ class Engine:
         own = {name: layers[name].parameter.data for name in weights}
         try:
             for name, weight in weights.items():
-                layers[name].parameter.data = _laid_out(weight)
+                layers[name].parameter.data = laid_out(weight)
             yield
         finally:
             for name, weight in own.items():
@@ -185,7 +185,7 @@ def _optimized(module: nn.Module) -> GraphModule:
     graph_module.recompile()
     graph_module.delete_all_unused_submodules()
     for parameter in graph_module.parameters():
-        parameter.data = _laid_out(parameter.data)
+        parameter.data = laid_out(parameter.data)
     return graph_module
 
 
@@ -245,6 +245,6 @@ def _batch_size(graph_module: GraphModule) -> int:
     return size
 
 
-def _laid_out(tensor: Tensor) -> Tensor:
+def laid_out(tensor: Tensor) -> Tensor:
     """Images and their kernels channels last, the layout that oneDNN's convolutions are fastest in."""
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor.contiguous()

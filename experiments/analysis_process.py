@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from benchmarks.sensitivity.analyse import RoundedWeights, analyse, round_weight
 from benchmarks.sensitivity.mixed import float_bytes, measure_choice, packed_bytes, unquantized_bytes
 from benchmarks.sensitivity.report import Sensitivity
 from experiments.analysis import AnalysisSpec
-from experiments.frontier import Frontier, Knapsack, Point, Width
+from experiments.frontier import Frontier, Knapsack, Point, Width, cost
 from models import catalogue, datasets
 from models.datasets import Samples, Split
 from models.float_model import FloatModel
@@ -86,10 +87,14 @@ def _frontier(model: FloatModel, engine: Engine, spec: AnalysisSpec, found: Sens
     report(0.6, "searching the frontier")
     knapsack = Knapsack(_widths(engine, rounded, found), unquantized_bytes(engine))
     points, uniform = knapsack.sweep(options.points, options.objective), knapsack.uniform()
+    equal = tuple(knapsack.solve(cost(point, options.objective), options.objective) for point in uniform)
     at = tuple(knapsack.solve(budget, options.objective) for budget in options.at)
-    measured = {}
-    if options.verify:
-        measured = _verify(model, spec, rounded, [*points, *uniform, *at], report)
+    found_points = [*points, *uniform, *equal, *at]
+    measured = _verify(model, spec, rounded, found_points, report) if options.verify else {}
+
+    def final(some: Iterable[Point]) -> tuple[Point, ...]:
+        return tuple(measured.get(point.technique, point) for point in some)
+
     return Frontier(
         mode=spec.mode,
         metric=spec.metric,
@@ -98,9 +103,10 @@ def _frontier(model: FloatModel, engine: Engine, spec: AnalysisSpec, found: Sens
         float_bytes=float_bytes(engine),
         sensitivity_passes=found.cost_passes,
         seconds=0.0,
-        points=tuple(measured.get(point.technique, point) for point in points),
-        uniform=tuple(measured.get(point.technique, point) for point in uniform),
-        at=tuple(measured.get(point.technique, point) for point in at),
+        points=final(points),
+        uniform=final(uniform),
+        equal=final(equal),
+        at=final(at),
         widths=knapsack.widths,
         fixed_bytes=knapsack.fixed_bytes,
     )

@@ -6,6 +6,7 @@ The predicted loss of a choice is the sum of its layers' own losses. Each budget
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -45,7 +46,7 @@ class Width:
     bytes: int
     bit_operations: int
 
-    def cost(self, objective: Objective) -> int:
+    def of(self, objective: Objective) -> int:
         return self.bytes if objective is Objective.BYTES else self.bit_operations
 
 
@@ -80,6 +81,7 @@ class Frontier:
         samples: that the losses of single layers were found on.
         sensitivity_passes: what finding the losses cost, in evaluation passes.
         seconds: of everything: sensitivities, search and verification.
+        equal: the best choice at the cost of each uniform width, in the order of `uniform`.
         at: one point for each further budget that was asked for, in that order.
         widths: what every layer can have, which `frontier_at` turns into the choice for any other budget.
         fixed_bytes: what no choice changes.
@@ -94,6 +96,7 @@ class Frontier:
     seconds: float
     points: tuple[Point, ...]
     uniform: tuple[Point, ...]
+    equal: tuple[Point, ...]
     at: tuple[Point, ...]
     widths: dict[str, tuple[Width, ...]]
     fixed_bytes: int
@@ -117,9 +120,9 @@ class Knapsack:
             BadData: even the narrowest widths cost more.
         """
         least = self.point(self._cheapest(objective))
-        if budget < _cost(least, objective):
+        if budget < cost(least, objective):
             what = f"A budget of {budget:,.0f} {_WORDS[objective]} is too small"
-            raise BadData(f"{what} for this model.", f"It needs at least {_cost(least, objective):,}.")
+            raise BadData(f"{what} for this model.", f"It needs at least {cost(least, objective):,}.")
         options = [(name, width) for name, widths in self.widths.items() for width in widths]
         losses = np.array([_loss(width) for _, width in options])
         chosen = self._program(options, losses / (losses.max() or 1.0), budget, objective)
@@ -131,7 +134,7 @@ class Knapsack:
 
     def sweep(self, points: int, objective: Objective = Objective.BYTES) -> tuple[Point, ...]:
         """The frontier at `points` budgets from the least to the largest cost, in equal ratios, without what repeats."""
-        first, last = (_cost(self.point(choose(objective)), objective) for choose in (self._cheapest, self._dearest))
+        first, last = (cost(self.point(choose(objective)), objective) for choose in (self._cheapest, self._dearest))
         budgets = np.geomspace(first, last, points) if points > 1 else np.array([last])
         found = [self.solve(np.ceil(budget), objective) for budget in budgets]
         return tuple({point.technique: point for point in found}.values())
@@ -154,10 +157,10 @@ class Knapsack:
         )
 
     def _cheapest(self, objective: Objective) -> dict[str, int]:
-        return {name: min(widths, key=lambda width: width.cost(objective)).bits for name, widths in self.widths.items()}
+        return {name: min(widths, key=lambda width: width.of(objective)).bits for name, widths in self.widths.items()}
 
     def _dearest(self, objective: Objective) -> dict[str, int]:
-        return {name: max(widths, key=lambda width: width.cost(objective)).bits for name, widths in self.widths.items()}
+        return {name: max(widths, key=lambda width: width.of(objective)).bits for name, widths in self.widths.items()}
 
     def _program(
         self, options: Sequence[tuple[str, Width]], losses: NDArray[np.float64], budget: float, objective: Objective
@@ -167,13 +170,14 @@ class Knapsack:
 
         allowed = np.isfinite(losses)
         one_each = np.array([[name == layer for name, _ in options] for layer in self.widths], float)
-        costs = np.array([[width.cost(objective) for _, width in options]], float)
-        limit = budget - (self.fixed_bytes if objective is Objective.BYTES else 0)
+        costs = np.array([[width.of(objective) for _, width in options]], float)
+        # Costs are whole numbers: half of one more than the budget is room for the solver's tolerance and for nothing else.
+        limit = math.floor(budget) + 0.5 - (self.fixed_bytes if objective is Objective.BYTES else 0)
         result = milp(
             np.where(allowed, losses, 0.0),
             integrality=np.ones(len(options)),
             bounds=Bounds(0.0, allowed.astype(float)),
-            constraints=[LinearConstraint(one_each, 1.0, 1.0), LinearConstraint(costs, ub=limit + 0.5)],
+            constraints=[LinearConstraint(one_each, 1.0, 1.0), LinearConstraint(costs, ub=limit)],
             options={"mip_rel_gap": _GAP, "time_limit": _SOLVE_SECONDS},
         )
         if result.x is None:
@@ -199,7 +203,7 @@ def technique_code(bits: Mapping[str, int]) -> str:
     return Technique(TechniqueMode.MIXED, layers=(*named, ("*", common))).code
 
 
-def _cost(point: Point, objective: Objective) -> int:
+def cost(point: Point, objective: Objective) -> int:
     return point.bytes if objective is Objective.BYTES else point.bit_operations
 
 

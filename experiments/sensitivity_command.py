@@ -88,7 +88,7 @@ def with_runs(document: dict[str, Any], store: Store) -> dict[str, Any]:
         run_id = newest.get(point["technique"])
         return point | ({"run_id": run_id, "run_id_why_not": None} if run_id else {})
 
-    return document | {name: [completed(point) for point in document[name]] for name in ("points", "uniform", "at")}
+    return document | {name: [completed(point) for point in document[name]] for name in ("points", "uniform", "equal", "at")}
 
 
 def _widths(text: str) -> tuple[int, ...]:

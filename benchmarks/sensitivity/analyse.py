@@ -21,10 +21,10 @@ from benchmarks.sensitivity.rounding import RoundedWeight, round_weight
 from quantizers.adapter import Report
 from quantizers.errors import BadData, Unsupported
 
-BALANCED_SHARE = 4
-"""Balanced runs see one sample in so many."""
-CHECK_SHARE = 8
-"""The exact run that a fast estimate is held against sees one sample in so many."""
+SHARES: Mapping[Mode, float] = {Mode.FAST: 3 / 4, Mode.BALANCED: 1 / 4, Mode.EXACT: 1.0}
+"""Of the samples, what each mode looks at: an estimate gains less from the last quarter than it costs."""
+CHECK_SHARE = 1 / 8
+"""Of the samples, what the exact run sees that a fast estimate is held against."""
 NO_ORDER = "the layers have no order: there is one only, or all have the same loss"
 NOT_ESTIMATED = "this mode measures, it does not estimate"
 
@@ -84,7 +84,7 @@ def analyse(
     """
     _check_request(bits, mode, metric, labels)
     check_output(engine.run())  # also warms the engine up
-    samples = max(len(engine) // BALANCED_SHARE, 1) if mode is Mode.BALANCED else len(engine)
+    samples = max(int(len(engine) * SHARES[mode]), 1)
     meter = _Meter(engine, samples, report)
     rounded = round_weights(engine, bits)
     if mode is Mode.FAST:
@@ -145,7 +145,7 @@ def _agreement(
 ) -> Agreement:
     """Holds the estimate against an exact run; the fewest bits make the largest error, which a gradient knows least of."""
     bits = min(width for _, width in losses)
-    samples = max(len(engine) // CHECK_SHARE, 1)
+    samples = max(int(len(engine) * CHECK_SHARE), 1)
     meter = _Meter(engine, samples, lambda fraction, _words: report(fraction, "checking the estimate on a sample"))
     chosen = {key: one.values for key, one in rounded.items() if key[1] == bits}
     measured = exact.measure(engine, chosen, None, meter.batches())

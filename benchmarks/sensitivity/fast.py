@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from benchmarks.engine import Engine, Layer
+from benchmarks.engine import Engine, Layer, laid_out
 from benchmarks.sensitivity.report import Metric
 
 Deltas = Mapping[str, Tensor]
@@ -73,10 +73,11 @@ class _Projector(fx.Interpreter):
             return output
         if not output.requires_grad:  # the first layer: what it reads needs no gradient, and its copy may change in place
             output = output.requires_grad_().clone()
-        layer, source = self._layers[target], args[0].detach()
+        layer, read = self._layers[target], [args[0].detach()]
 
         def project(gradient: Tensor) -> None:
-            projections = _project(layer, source, gradient, self._deltas[target])
+            # Popped, because the graph would hold on to what every layer read until the last gradient is known.
+            projections = _project(layer, read.pop(), laid_out(gradient), self._deltas[target])
             self._taken[target] = self._taken[target] + projections if target in self._taken else projections
 
         output.register_hook(project)

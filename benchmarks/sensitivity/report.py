@@ -28,8 +28,8 @@ ESTIMATED = "a few passes estimate only the metric that was asked for"
 class Mode(StrEnum):
     """How a layer's loss is found.
 
-    FAST projects its perturbation on the gradient of the output; BALANCED runs the model with the rounded layer on a quarter
-    of the samples; EXACT on all of them.
+    FAST projects its perturbation on the gradient of the output, for three quarters of the samples; BALANCED runs the model
+    with the rounded layer on a quarter of them, EXACT on all.
     """
 
     FAST = "fast"
@@ -128,8 +128,9 @@ class Sensitivity:
     """A whole analysis. `layers` are in execution order, each with its widths in the order they were asked for.
 
     Attributes:
+        samples: that the mode looked at.
         cost_passes, seconds: of the analysis itself, without the check that `agreement` tells of.
-        pass_seconds: one evaluation pass over `samples` samples.
+        pass_seconds: one evaluation pass over all samples there were, timed batch by batch beside the work.
         agreement: of a fast estimate with an exact run on a sample; None for other modes.
     """
 
