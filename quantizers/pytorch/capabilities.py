@@ -30,7 +30,7 @@ _ROUNDING = Option(
 _BIAS = Option("bias_correction", (False, True), "Shift biases so that every channel keeps the mean it has in float")
 _IMPROVE = (_EQUALIZE, _ROUNDING, _BIAS)
 _EPOCHS = Option("epochs", (2, 1, 3, 5, 10), "Passes over the training samples, in each of the two arms")
-_RATE = Option("learning_rate", (3e-4, 1e-3, 1e-4, 3e-5), "Of AdamW at the start; it falls to zero along a cosine")
+_RATE = Option("learning_rate", (3e-4, 1e-3, 1e-4), "Of AdamW at the start; it falls to zero along a cosine")
 
 _cell = partial(cell, Backend.PYTORCH)
 _simulated = partial(_cell, execution=Execution.SIMULATED)

@@ -11,7 +11,10 @@ from torch.fx import GraphModule, Node
 
 from quantizers.numerics import integer_range
 from quantizers.pytorch.graph import (
+    CONVOLUTIONS_3D,
+    DENSE,
     array,
+    aten,
     constant,
     input_type,
     is_cast,
@@ -29,7 +32,11 @@ from quantizers.pytorch.packing import unpack
 from quantizers.schema import QuantizedLayer, QuantizedTensor, QuantParams, Role
 
 Weights = Mapping[str, NDArray[np.float32]]
-NOT_FUSED = "stored in int8 but computed in float32: PyTorch has no fused int8 kernel for this place in the graph"
+_FLOAT = "stored in int8 but computed in float32"
+NOT_FUSED = f"{_FLOAT}: PyTorch has no fused int8 kernel for this place in the graph"
+NO_3D = f"{_FLOAT}: PyTorch has fused int8 convolutions of one and two dimensions only"
+REARRANGED = f"{_FLOAT}: its input is transposed right before it, which PyTorch's pattern for int8 dense layers does not cover"
+_REARRANGING = (aten.transpose.int, aten.permute.default)
 
 
 def describe(
@@ -55,7 +62,7 @@ def _layer(
     name = layer_name(node)
     weight = _weight(program, node, reference)
     quantized = weight.dtype != "float32"
-    lone = NOT_FUSED if fused and name not in fused else None
+    lone = _why_alone(node) if fused and name not in fused else None
     return QuantizedLayer(
         name=name,
         native_name=node.name,
@@ -68,6 +75,15 @@ def _layer(
         output=_output(program, node),
         runs_in="int8" if name in fused else type_name(input_type(program)),
     )
+
+
+def _why_alone(layer: Node) -> str:
+    """Why a quantized layer of a model with int8 kernels has none."""
+    if layer.target in CONVOLUTIONS_3D:
+        return NO_3D
+    source: Any = layer.args[0]
+    read = source.args[0].args[0] if is_dequantize(source) and is_quantize(source.args[0]) else source
+    return REARRANGED if layer.target in DENSE and read.target in _REARRANGING else NOT_FUSED
 
 
 def _weight(program: GraphModule, layer: Node, reference: NDArray[np.float32]) -> QuantizedTensor:

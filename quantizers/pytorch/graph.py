@@ -17,6 +17,7 @@ aten = torch.ops.aten
 decomposed = torch.ops.quantized_decomposed
 
 DENSE = frozenset({aten.linear.default})
+CONVOLUTIONS_3D = frozenset({aten.conv3d.default, aten.conv3d.padding})
 WEIGHTED = DENSE | {
     overload
     for name in ("conv1d", "conv2d", "conv3d")

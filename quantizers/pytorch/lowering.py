@@ -87,6 +87,7 @@ def lower(program: GraphModule, sample: torch.Tensor) -> Lowered:
         constant_fold(graph_module)
     _stay_in_integers(graph_module)
     _fuse_float_activations(graph_module)
+    _inline_rounding(graph_module)
     graph_module.graph.set_codegen(CodeGen())
     graph_module.graph.eliminate_dead_code()
     graph_module.recompile()
@@ -201,6 +202,27 @@ def _fuse_float_activations(program: GraphModule) -> None:
         if kind and convolution.target is torch.ops.mkldnn._convolution_pointwise.default and len(convolution.users) == 1:
             convolution.args = (*convolution.args[:7], kind, list(node.args[1:]), "")
             _replace(node, convolution)
+
+
+def _inline_rounding(program: GraphModule) -> None:
+    """Spells out quantize and dequantize in native operations: torch runs the two in Python, which takes as long as a layer."""
+    graph = program.graph
+    for node in list(graph.nodes):
+        if node.target not in (decomposed.quantize_per_tensor.default, decomposed.dequantize_per_tensor.default):
+            continue
+        x, scale, zero_point, low, high, dtype = node.args
+        with graph.inserting_before(node):
+            if is_quantize(node):
+                steps = graph.call_function(aten.round.default, (graph.call_function(aten.mul.Tensor, (x, 1.0 / scale)),))
+                shifted = graph.call_function(aten.add.Tensor, (steps, zero_point)) if zero_point else steps
+                result = graph.call_function(
+                    aten.to.dtype, (graph.call_function(aten.clamp.default, (shifted, low, high)), dtype)
+                )
+            else:
+                codes = graph.call_function(aten.to.dtype, (x, torch.float32))
+                shifted = graph.call_function(aten.sub.Tensor, (codes, zero_point)) if zero_point else codes
+                result = graph.call_function(aten.mul.Tensor, (shifted, scale))
+        _replace(node, result)
 
 
 def _replace(node: Node, by: Node) -> None:

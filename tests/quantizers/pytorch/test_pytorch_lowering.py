@@ -15,6 +15,7 @@ from torch.nn import functional
 from quantizers.adapter import Request
 from quantizers.capabilities import resolve_options
 from quantizers.pytorch.adapter import PyTorchAdapter
+from quantizers.pytorch.describe import NO_3D, REARRANGED
 from quantizers.schema import Backend, Technique
 
 pytestmark = pytest.mark.adapter
@@ -64,8 +65,8 @@ def test_between_int8_layers_nothing_turns_back_to_float(artefact) -> None:
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         session.run(prepared)
     ran = Counter(event.name for event in profile.events())
-    assert ran["quantized_decomposed::quantize_per_tensor"] == 1
-    assert ran["quantized_decomposed::dequantize_per_tensor"] == 0
+    assert ran["aten::round"] == 1  # the input is quantized, and nothing after it
+    assert not [name for name in ran if name.startswith("quantized_decomposed::")]
     assert ran["onednn::qconv2d_pointwise"] == 2
     assert ran["aten::hardtanh"] + ran["aten::clamp_min"] + ran["aten::relu"] == 0
 
@@ -88,3 +89,35 @@ def test_padding_and_pooling_keep_the_grid_of_what_they_read(artefact) -> None:
     for before, after in (("conv1", "conv2"), ("conv2", "conv3"), ("conv3", "conv4")):
         written, read = layers[before].output.params, layers[after].inputs[0].params
         assert (written.scale, written.zero_point) == (read.scale, read.zero_point)
+
+
+class _Unfused(nn.Module):
+    """A dense layer and a 3-D convolution that PyTorch's passes leave alone, among others that they fuse."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(9, 8)
+        self.across = nn.Linear(9, 8)
+        self.volume = nn.Conv3d(1, 2, 1)
+        self.last = nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.across(self.first(x.flatten(1, 2)).relu().transpose(1, 2)).relu()
+        volume = self.volume(x.reshape(-1, 1, 4, 4, 4)).relu()
+        return self.last(x.mean(1) + volume.mean((1, 2, 3, 4), keepdim=False).unsqueeze(1))
+
+
+def test_layers_that_no_kernel_takes_say_why(tmp_path) -> None:
+    torch.manual_seed(0)
+    model = SimpleNamespace(info=SimpleNamespace(input_shape=(9, 9, 1)), torch_module=_Unfused().eval)
+    technique = Technique.parse("static_wi8_ai8")
+    samples = np.random.default_rng(0).standard_normal((16, 9, 9, 1), dtype=np.float32)
+    request = Request(technique, resolve_options(Backend.PYTORCH, technique, {}), samples, tmp_path)
+    layers = PyTorchAdapter().quantize(model, request, lambda fraction, words: None).layers()
+    assert {layer.name: layer.why_not for layer in layers} == {
+        "first": None,
+        "across": REARRANGED,
+        "volume": NO_3D,
+        "last": None,
+    }
+    assert [layer.runs_in for layer in layers] == ["int8", "float32", "float32", "int8"]
