@@ -97,6 +97,8 @@ def _describe(upload: Path, arrays: Path, blank: Dataset, size: tuple[int, int] 
     else:
         upload.rename(arrays)
     names = own_data.names(arrays)
+    if not names:
+        raise BadData(f"{blank.title} holds nothing.", "Save x, or one array for each input of the model.")
     if "x" not in names:
         return replace(blank, summary=f"Your own samples of the inputs {', '.join(names)}.")
     loaded = own_data.read(arrays)
