@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,6 +117,15 @@ class QuantizedModel(Protocol):
 
     def activations(self, batch: Batch) -> Mapping[str, Batch]:
         """The output of every weighted layer as float32, by layer name; same layout as the same backend's float32 model."""
+
+
+@runtime_checkable
+class Improvable(Protocol):
+    """What a `QuantizedModel` also is where its backend has better ways to round than each weight to the nearest code."""
+
+    @property
+    def plain(self) -> QuantizedModel | None:
+        """The same technique without the improvements that were asked for; None when there were none."""
 
 
 class Session(Protocol):
