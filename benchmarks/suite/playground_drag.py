@@ -18,6 +18,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,10 +66,13 @@ _SEEN = """() => ({
 
 @dataclass(frozen=True, slots=True)
 class Drag:
-    """One press, movement and release of the mouse: changes of figures meanwhile, and how long after a move they came (ms)."""
+    """One press, movement and release of the mouse: of each value answered meanwhile, how long after the move figures changed."""
 
-    updates: int
     milliseconds: tuple[float, ...]
+
+    @property
+    def updates(self) -> int:
+        return len(self.milliseconds)
 
 
 def run() -> Figures:
@@ -133,15 +137,18 @@ def drag(page: Page, seconds: float = SECONDS) -> Drag:
     page.mouse.move(x, y)
     page.mouse.up()
     page.wait_for_timeout(600)
-    return Drag(len(seen["updates"]), tuple(_delays(seen["updates"], seen["sent"])))
+    return Drag(tuple(_delays(seen["updates"], seen["sent"])))
 
 
 def _delays(updates: list[float], sent: list[tuple[float, float]]) -> Iterator[float]:
-    """From the movement of each value that was sent to the next change of a figure: one value is under way at a time."""
-    for (moved_at, sent_at), (_, next_sent) in zip(sent, [*sent[1:], (0.0, np.inf)], strict=True):
-        answer = [update for update in updates if sent_at < update <= next_sent + MOST_MS]
-        if answer:
-            yield answer[0] - moved_at
+    """From the movement of each value that was sent to the last figure that changed before the next one was.
+
+    One value is under way at a time, and the page draws its figures before it says that it has answered.
+    """
+    for (moved_at, sent_at), (_, next_sent) in pairwise(sent):
+        changes = [update for update in updates if sent_at < update <= next_sent]
+        if changes:
+            yield changes[-1] - moved_at
 
 
 @contextmanager

@@ -100,39 +100,49 @@ def _describe(summary: TensorSummary, run: Mapping[str, Any] | None, weight: Map
 def _live(path: Path, summary: TensorSummary, grain: Grain, scheme: Scheme, first_bits: int) -> None:
     """What is drawn anew while a person drags: nothing else of the page is."""
     bits = _bits(first_bits)
-    sketch = _sketch(path, summary.name, grain.key(scheme))
-    axis = Axis.of(sketch, grain, scheme)
     left, right = st.columns([3, 2], vertical_alignment="bottom")
-    with left:
-        slider("Bits", "Width of the integers the weights are stored in.", bits, BITS, "bit", key=_BITS, on_move=_bits_moved)
     with right:
-        url_state.follow("play_rule_choice", "play_rule", list(RULES), Clipping.MIN_MAX.value)
-        st.selectbox(
-            "Clipping",
-            list(RULES),
-            key="play_rule_choice",
-            format_func=lambda rule: RULES[rule],
-            help=RULES_MEANING,
-            on_change=_choose_rule,
-        )
+        rule = _choose_clipping()
     try:
-        clip = _clip(path, summary.name, grain, scheme, bits, st.session_state["play_rule_choice"])
+        question = Question(bits, scheme, _clip(path, summary.name, grain, scheme, bits, rule))
+        _answer(path, summary, grain, question)
     except QuantScopeError as error:
         show_error(error)
-        return
-    question = Question(bits, scheme, clip)
-    now = estimate(sketch, question)
-    next_finer = finer(grain, summary, scheme)
-    other = (
-        (next_finer, estimate(_sketch(path, summary.name, next_finer.key(scheme)), Question(bits, scheme)))
-        if next_finer
-        else None
+    # The controls come last, and with them word that a movement is answered: by then the figures are drawn.
+    with left:
+        slider("Bits", "Width of the integers the weights are stored in.", bits, BITS, "bit", key=_BITS, on_move=_bits_moved)
+
+
+def _choose_clipping() -> str:
+    url_state.follow("play_rule_choice", "play_rule", list(RULES), Clipping.MIN_MAX.value)
+    st.selectbox(
+        "Clipping",
+        list(RULES),
+        key="play_rule_choice",
+        format_func=lambda rule: RULES[rule],
+        help=RULES_MEANING,
+        on_change=url_state.choose,
+        args=("play_rule_choice", "play_rule"),
     )
-    st.markdown(finding(summary.name, grain, question, now, other))
-    histogram(drawing(sketch, axis, question), key=_MARKS, on_move=lambda: _marks_moved(axis))
+    return str(st.session_state["play_rule_choice"])
+
+
+def _answer(path: Path, summary: TensorSummary, grain: Grain, question: Question) -> None:
+    """Finding, histogram, figures and suggestion."""
+    sketch = _sketch(path, summary.name, grain.key(question.scheme))
+    axis = Axis.of(sketch, grain, question.scheme)
+    now = estimate(sketch, question)
+    other = finer(grain, summary, question.scheme)
+    there = other and estimate(
+        _sketch(path, summary.name, other.key(question.scheme)), Question(question.bits, question.scheme)
+    )
+    st.markdown(finding(summary.name, grain, question, now, (other, there) if other and there else None))
+    place = st.container()
     st.caption(_axis_words(grain))
     _figures(summary, grain, question, now)
     _suggestion(path, summary.name, grain, question, now)
+    with place:
+        histogram(drawing(sketch, axis, question), key=_MARKS, on_move=lambda: _marks_moved(axis))
 
 
 def _axis_words(grain: Grain) -> str:
@@ -151,10 +161,6 @@ def _bits_moved() -> None:
         st.session_state["play_bits"] = int(done.value)
         if done.released:
             url_state.write("play_bits", str(done.value))
-
-
-def _choose_rule() -> None:
-    url_state.choose("play_rule_choice", "play_rule")
 
 
 def _marks_moved(axis: Axis) -> None:
