@@ -57,7 +57,7 @@ class TFLiteAdapter:
         if technique.mode is Mode.QAT:
             return _train(model, request, report)
         report(0.0, "Converting to float32, the reference")
-        plain = convert_plainly(model, request.shared, report)
+        plain = convert_plainly(model, technique, request.shared, report)
         samples = check_calibration(request.calibration, plain.input_shape) if technique.needs_calibration else None
         report(0.4, f"Converting to {technique.code}")
         widths = _widths(technique, list(plain.kernels))

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantizers.errors import ConversionFailed
-from quantizers.numerics import dequantize
 from quantizers.schema import Mode, QuantizedLayer, QuantizedTensor, Role, Technique
 from quantizers.tflite import simulate
 from quantizers.tflite.reader import Tensor, WeightedOp, read
@@ -103,6 +102,8 @@ def _layer(
 
 def _tensor(layer: str, role: Role, tensor: Tensor, reference: Tensor | None = None) -> QuantizedTensor:
     values = None if reference is None else reference.data
+    if reference is not None and reference.params(role) is not None:  # A quantized file beside itself: nothing is rounded.
+        values = reference.values().astype(np.float32)
     return QuantizedTensor(tensor.name, layer, role, tensor.dtype, tensor.params(role), tensor.data, values)
 
 
@@ -112,10 +113,10 @@ def _why_not(op: WeightedOp, technique: Technique, kept: bool) -> str:
     if kept:
         return "Kept in float, as asked."
     if technique.group_size is not None:
-        return _NO_BLOCKS if op.kind != "FULLY_CONNECTED" else _UNEVEN.format(_values(op.weight).shape[1], technique.group_size)
+        return _NO_BLOCKS if op.kind != "FULLY_CONNECTED" else _UNEVEN.format(op.weight.values().shape[1], technique.group_size)
     if technique.weight == "i4" and op.kind == "DEPTHWISE_CONV_2D":
         return _NO_NARROW_DEPTHWISE
-    size = _values(op.weight).size
+    size = op.weight.values().size
     if technique.mode is Mode.DYNAMIC and technique.weight == "i8" and size < DYNAMIC_RANGE_MINIMUM:
         return f"{size} weights: the converter leaves tensors under {DYNAMIC_RANGE_MINIMUM:,} elements in float."
     return "The converter left this layer in float."
@@ -150,7 +151,7 @@ def layer_names(ops: Sequence[WeightedOp], kernels: Kernels) -> Sequence[str]:
 
 def _identify(op: WeightedOp, kernels: Kernels) -> str:
     """The name of the layer whose weights the operation holds."""
-    weight = _values(op.weight)
+    weight = op.weight.values()
     alike = {name: _alike(weight, kernel, op.channel_axis) for name, kernel in kernels.items() if kernel.shape == weight.shape}
     best = max(alike.values(), default=0.0)
     written = {re.sub(r"_\d+$", "", part) for part in re.split(r"[/;]", op.weight.name)}
@@ -160,13 +161,6 @@ def _identify(op: WeightedOp, kernels: Kernels) -> str:
             f"The operation “{op.weight.name}” of the converted file holds the weights of no layer that is left."
         )
     return chosen
-
-
-def _values(weight: Tensor) -> NDArray[Any]:
-    """The real numbers of a constant weight."""
-    assert weight.data is not None
-    params = weight.params(Role.WEIGHT)
-    return weight.data if params is None else dequantize(weight.data, params)
 
 
 def _alike(weight: NDArray[Any], kernel: NDArray[np.float32], channel_axis: int) -> float:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantizers.errors import BadModel
-from quantizers.tflite.reader import OPERATORS, TENSOR_TYPES, Tensor, read, tensor_of
+from quantizers.tflite.reader import TENSOR_TYPES, Tensor, kind_of, read, tensor_of
 from quantizers.tflite.reader import parse as parse_flatbuffer
 
 MAGIC = b"TFL3"
@@ -105,12 +105,8 @@ class Contents:
         return None if self.kernels() else "The model has no convolution and no dense layer with weights of its own."
 
     def kernels(self) -> Mapping[str, NDArray[np.float32]]:
-        """The float weights of its layers, named as the tensors that they compute."""
-        found: dict[str, NDArray[np.float32]] = {}
-        for op in read(self.content):
-            if op.weight.data is not None and op.weight.dtype == "float32":
-                found[op.output.name] = op.weight.data
-        return found
+        """The weights of its layers as real numbers, named as the tensors that they compute."""
+        return {op.output.name: op.weight.values().astype(np.float32) for op in read(self.content)}
 
     def graph(self) -> tuple[Sequence[Mapping[str, Any]], Sequence[tuple[int, int]]]:
         """Nodes (operations with kind, name and type) and edges (from, to) between them, for drawing."""
@@ -209,12 +205,10 @@ def _check_grid(tensor: Tensor, shape: tuple[int, ...]) -> None:
 
 
 def _operation(model: Any, raw: Any, index: int, tensors: Sequence[StoredTensor]) -> Operation:
-    code = model.operatorCodes[raw.opcodeIndex]
-    kind = OPERATORS[max(code.builtinCode, code.deprecatedBuiltinCode)]
-    if kind == "CUSTOM":
-        kind = (code.customCode or b"CUSTOM").decode(errors="replace")
     inputs, outputs = _indices(raw.inputs, len(tensors)), _indices(raw.outputs, len(tensors))
-    return Operation(index, kind, inputs, outputs, _runs_in([tensors[i] for i in inputs], [tensors[i] for i in outputs]))
+    return Operation(
+        index, kind_of(model, raw), inputs, outputs, _runs_in([tensors[i] for i in inputs], [tensors[i] for i in outputs])
+    )
 
 
 def _runs_in(inputs: Sequence[StoredTensor], outputs: Sequence[StoredTensor]) -> str:
@@ -225,6 +219,37 @@ def _runs_in(inputs: Sequence[StoredTensor], outputs: Sequence[StoredTensor]) ->
         narrow = [dtype for dtype in constants if dtype in _NARROW]
         return f"hybrid {narrow[0]}" if narrow else "float32"
     return computed[0] if computed else "float32"
+
+
+def modernised(content: bytes) -> bytes:
+    """The file as litert-quantizer needs it; unchanged where it is so already.
+
+    Files of before 2020 have the numbers of operations in another field, which the library does not read, and no signature,
+    without which it cannot calibrate.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = parse_flatbuffer(content)
+    if model.signatureDefs and not any(code.deprecatedBuiltinCode > code.builtinCode for code in model.operatorCodes):
+        return content
+    for code in model.operatorCodes:
+        code.builtinCode = max(code.builtinCode, code.deprecatedBuiltinCode)
+    if not model.signatureDefs:
+        graph, signature = model.subgraphs[0], schema.SignatureDefT()
+        signature.signatureKey, signature.subgraphIndex = b"serving_default", 0
+        signature.inputs, signature.outputs = _named(schema, graph, graph.inputs), _named(schema, graph, graph.outputs)
+        model.signatureDefs = [signature]
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def _named(schema: Any, graph: Any, tensors: Any) -> list[Any]:
+    found = []
+    for index in tensors:
+        port = schema.TensorMapT()
+        port.name, port.tensorIndex = graph.tensors[index].name, int(index)
+        found.append(port)
+    return found
 
 
 def delegated(content: bytes) -> frozenset[int]:

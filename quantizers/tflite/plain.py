@@ -21,7 +21,7 @@ from quantizers.errors import Unsupported
 from quantizers.schema import Mode, Technique
 from quantizers.shared import once
 from quantizers.tflite import convert
-from quantizers.tflite.file import read_file
+from quantizers.tflite.file import modernised, read_file
 from quantizers.tflite.model import BATCH
 
 if TYPE_CHECKING:
@@ -50,14 +50,14 @@ class Plain:
     batch: int = BATCH
 
 
-def convert_plainly(model: FloatModel, shared: Path | None, report: Report) -> Plain:
+def convert_plainly(model: FloatModel, technique: Technique, shared: Path | None, report: Report) -> Plain:
     """The plain conversion of `model`; from `shared` if it is there.
 
     Raises:
         ConversionFailed: the converter refused the model.
     """
     if model.info.kind == "tflite":
-        return _brought(model)
+        return _brought(model, technique)
     if shared is None:
         return _with_network(_convert(model, report), model)
     depends_on = {"model": model.digest, "tensorflow": version("tensorflow"), "keras": version("keras")}
@@ -70,16 +70,18 @@ def _with_network(plain: Plain, model: FloatModel) -> Plain:
     return replace(plain, network=model.keras_model)
 
 
-def _brought(model: FloatModel) -> Plain:
+def _brought(model: FloatModel, technique: Technique) -> Plain:
     """The .tflite that a person brought: its layers are named as the tensors that they compute.
 
     Raises:
-        Unsupported: it holds quantized weights already.
+        Unsupported: it cannot be quantized; as it is, it can still be run.
         BadModel: it cannot be read.
     """
     file = model.tflite_file().read_bytes()
     contents = read_file(file)
-    if contents.why_not:
+    if technique.mode is not Mode.FLOAT32:
+        file = modernised(file)
+    if contents.why_not and technique.mode is not Mode.FLOAT32:
         raise Unsupported(contents.why_not, "Bring the float model it was made of, or compare the two files as they are.")
     assert model.info.signature is not None, "a model that can be loaded has a signature"
     return Plain(

@@ -17,7 +17,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from quantizers.numerics import integer_range
+from quantizers.numerics import dequantize, integer_range
 from quantizers.schema import QuantParams, Role
 
 TENSOR_TYPES = {code: name.lower() for name, code in vars(schema.TensorType).items() if not name.startswith("_")}
@@ -46,6 +46,12 @@ class Tensor:
     axis: int | None
     data: NDArray[Any] | None
     block: int | None = None
+
+    def values(self) -> NDArray[Any]:
+        """The real numbers that a constant weight stands for."""
+        assert self.data is not None, "only constants have values"
+        params = self.params(Role.WEIGHT)
+        return self.data if params is None else dequantize(self.data, params)
 
     def params(self, role: Role) -> QuantParams | None:
         """The parameters, with the range the specification gives to a tensor of this role; None for a float tensor."""
@@ -80,7 +86,7 @@ def read(file: bytes) -> Sequence[WeightedOp]:
     """The weighted operations of a .tflite, in the order they run."""
     model = parse(file)
     graph = model.subgraphs[0]
-    kinds = [OPERATORS[model.operatorCodes[op.opcodeIndex].builtinCode] for op in graph.operators]
+    kinds = [kind_of(model, op) for op in graph.operators]
     stored_as = {
         int(op.outputs[0]): int(op.inputs[0]) for op, kind in zip(graph.operators, kinds, strict=True) if kind == "DEQUANTIZE"
     }
@@ -105,6 +111,13 @@ def signature(file: bytes) -> tuple[str, str]:
     """The names of the first signature and of its first input."""
     first = schema.ModelT.InitFromPackedBuf(file, 0).signatureDefs[0]
     return first.signatureKey.decode(), first.inputs[0].name.decode()
+
+
+def kind_of(model: Any, op: Any) -> str:
+    """The name of an operation. Files of before 2020 have its number in the older of two fields."""
+    code = model.operatorCodes[op.opcodeIndex]
+    kind = OPERATORS[max(code.builtinCode, code.deprecatedBuiltinCode)]
+    return (code.customCode or b"CUSTOM").decode(errors="replace") if kind == "CUSTOM" else kind
 
 
 def parse(file: bytes) -> Any:

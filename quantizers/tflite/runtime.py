@@ -38,7 +38,7 @@ class LiteRTSession:
             self._interpreter = Interpreter(**model, num_threads=threads, experimental_preserve_all_tensors=every_tensor)
         self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]
-        self._output = self._interpreter.get_output_details()[0]
+        self._outputs = self._interpreter.get_output_details()
         self._shape = tuple(self._input["shape"])
 
     @property
@@ -53,22 +53,26 @@ class LiteRTSession:
             self._interpreter.allocate_tensors()
             self._shape = batch.shape
         params = _params(self._input)
-        return batch.astype(np.float32) if params is None else quantize(batch, params).astype(params.dtype)
+        return batch.astype(self._input["dtype"]) if params is None else quantize(batch, params).astype(params.dtype)
 
-    def run(self, prepared: NDArray[Any]) -> NDArray[Any]:
-        """One inference; the output as the model gives it, in its own type."""
+    def run(self, prepared: NDArray[Any]) -> NDArray[Any] | list[NDArray[Any]]:
+        """One inference; the output as the model gives it, in its own type; all of them where it has several."""
         self._interpreter.set_tensor(self._input["index"], prepared)
         self._interpreter.invoke()
-        return self.tensor(self._output["index"])
+        found = [self.tensor(output["index"]) for output in self._outputs]
+        return found[0] if len(found) == 1 else found
 
     def tensor(self, index: int) -> NDArray[Any]:
         """A copy of a tensor's values after a run."""
         values: NDArray[Any] = self._interpreter.get_tensor(index)
         return values
 
-    def logits(self, output: NDArray[Any]) -> Batch:
-        """What `run` gave, as float32."""
-        return to_float(output, _params(self._output))
+    def logits(self, output: NDArray[Any] | list[NDArray[Any]]) -> Batch:
+        """What `run` gave, as float32 [N, values]: all outputs of a sample laid flat."""
+        found = output if isinstance(output, list) else [output]
+        reals = [to_float(values, _params(details)) for values, details in zip(found, self._outputs, strict=True)]
+        samples = self._shape[0] if self._shape else 1
+        return np.concatenate([values.reshape(samples, -1) for values in reals], axis=1)
 
 
 def to_float(values: NDArray[Any], params: QuantParams | None) -> Batch:
@@ -82,5 +86,7 @@ def _params(details: dict[str, Any]) -> QuantParams | None:
     if dtype.kind == "f":
         return None
     scale, zero_point = details["quantization"]
+    if scale == 0:  # Integers that stand for themselves.
+        return None
     qmin, qmax = integer_range(dtype.itemsize * 8, signed=dtype.kind == "i")
     return QuantParams(np.array([scale]), np.array([zero_point]), qmin, qmax, dtype.name)
