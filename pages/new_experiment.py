@@ -12,15 +12,16 @@ import streamlit as st
 from experiments.jobs.worker import ensure_worker
 from experiments.library import Library
 from experiments.spec import ExperimentSpec, Plan, plan
-from models import datasets, zoo
+from models import catalogue, datasets
 from models.float_model import ModelInfo
 from pages._ui import format as fmt
 from pages._ui.durations import Durations, Kind
 from pages._ui.errors import show_error
-from pages._ui.forms import choose_data, choose_model, show_samples
+from pages._ui.forms import choose_data, choose_model
 from pages._ui.matrix import matrix
 from pages._ui.options import choose_options
 from pages._ui.outcome import conditions_words
+from pages._ui.preprocessing_preview import show_samples
 from pages._ui.progress import show_experiment
 from quantizers.capabilities import BACKEND_TITLES
 from quantizers.errors import InputError, UnknownName
@@ -53,7 +54,7 @@ def set_up(library: Library) -> None:
 
 def _model() -> ModelInfo | None:
     """The cards; returns the chosen model, or None when the address names one that cannot be used."""
-    models = zoo.catalogue()
+    models = catalogue.catalogue()
     usable = [info for info in models if info.available]
     chosen = st.query_params.get("new_model", usable[0].id if usable else "")
     choose_model(models, chosen)

@@ -1,20 +1,15 @@
-"""The upper half of the new-experiment form: a card a model, and the data with its samples. The address holds the choice."""
+"""The upper half of the new-experiment form: a card a model, and the data. The address holds the choice."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import streamlit as st
-from numpy.typing import NDArray
 
-from models import datasets, zoo
+from models import datasets
 from models.float_model import ModelInfo
 from models.samples import Dataset, Split
 from pages._ui import format as fmt
-
-STRIP_SAMPLES = 10
-STRIP_PIXELS = 84
 
 
 def choose_model(models: Sequence[ModelInfo], chosen: str) -> None:
@@ -82,45 +77,10 @@ def _choose_data() -> None:
 
 
 def _describe(data: Dataset) -> None:
+    if not data.splits:
+        st.caption(data.summary)
+        return
     calibration, test = data.splits[Split.CALIBRATION], data.splits[Split.TEST]
     labels = "with labels" if data.labels else "without labels, so no accuracy"
     there = f"{fmt.count(calibration)} samples to calibrate with and {fmt.count(test)} others to evaluate on, {labels}"
     st.caption(f"{data.summary} It has {there}. Licence: {data.licence}.")
-
-
-def show_samples(info: ModelInfo, data: str, seed: int) -> None:
-    """The first calibration samples, drawn from the numbers that the model is given."""
-    images, captions = sample_strip(info.id, data, seed)
-    with st.container(horizontal=True, gap="xsmall"):
-        for image, caption in zip(images, captions, strict=True):
-            alt = f"Calibration sample {caption}".strip()
-            st.image(image, caption=caption or None, width=STRIP_PIXELS, output_format="PNG", alt=alt)
-    low, high = (info.preprocess(np.array([value], np.uint8))[0] for value in (0, 255))
-    shape = " × ".join(map(str, info.input_shape))
-    st.caption(f"The first calibration samples as the model sees them: {shape} float32, values from {low:.3g} to {high:.3g}.")
-
-
-@st.cache_data(max_entries=32, show_spinner=False)
-def sample_strip(model_id: str, data: str, seed: int) -> tuple[tuple[NDArray[np.uint8], ...], tuple[str, ...]]:
-    """Pictures of the samples a calibration with `seed` begins with, and their labels.
-
-    Raises:
-        InputError: the data cannot be loaded or does not fit the model.
-    """
-    info = next(entry for entry in zoo.catalogue() if entry.id == model_id)
-    loaded = datasets.load(data)
-    split = loaded.split(Split.CALIBRATION)
-    datasets.check_fits(split, info)
-    samples = split.take(min(STRIP_SAMPLES, len(split)), seed)
-    names = loaded.info.labels
-    labels = [""] * len(samples) if samples.y is None else [names[y] if names else str(y) for y in samples.y]
-    return tuple(_picture(x, info) for x in info.preprocess(samples.x)), tuple(labels)
-
-
-def _picture(x: NDArray[np.float32], info: ModelInfo) -> NDArray[np.uint8]:
-    """A preprocessed sample as pixels, black to white over the values that pixels can take, each value a block of its own."""
-    low, high = (info.preprocess(np.array([value], np.uint8))[0] for value in (0, 255))
-    pixels = np.clip((x - low) / (high - low), 0, 1) * 255
-    block = max(1, round(2 * STRIP_PIXELS / x.shape[0]))
-    big: NDArray[np.uint8] = np.repeat(np.repeat(pixels, block, axis=0), block, axis=1).round().astype(np.uint8)
-    return big[..., 0] if big.shape[-1] == 1 else big

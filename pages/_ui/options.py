@@ -9,24 +9,35 @@ from typing import Any
 import streamlit as st
 
 from experiments.spec import DEFAULT_CALIBRATION_SAMPLES, MAX_THREADS, LatencyProtocol, Measurement
-from models import zoo
+from models import catalogue
 from models.samples import Dataset, Split
 from pages._ui import format as fmt
-from pages._ui.matrix import Pair
-from quantizers.capabilities import BACKEND_TITLES, CAPABILITIES, Option, capability
+from pages._ui.matrix import Pair, cell
+from quantizers.capabilities import BACKEND_TITLES, Option, capability
 from quantizers.schema import Backend, OptionValue, Technique
 
 MAX_SEED = 2**32 - 1
+PRIORITIES = {"In turn": 0, "Before all others": 1, "When nothing else waits": -1}
+_PRIORITY_HELP = "Which experiment goes next when several wait; what runs already is not stopped."
 OPTION_TITLES = {
     "activations": "Activations' zero point",
+    "bias_correction": "Bias correction",
+    "calibrator": "Calibrator",
+    "epochs": "Epochs of training",
+    "equalize": "Cross-layer equalization",
+    "float_fallback": "Float where no integer kernel",
     "format": "File format",
     "io": "Input and output type",
+    "learning_rate": "Learning rate",
     "lowered": "Fused for this CPU",
     "observer": "Calibration observer",
     "op_types": "Layers quantized",
     "per_channel": "A scale per channel",
+    "reduce_range": "7-bit weights",
+    "rounding": "Rounding",
     "scheme": "Weights' scheme",
     "types": "Integer types",
+    "weight_range": "Weights' range",
 }
 DEFAULT = "default"
 """What a control says while each technique keeps a default of its own."""
@@ -34,11 +45,13 @@ DEFAULT = "default"
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What the options say: the conditions of measurement, technique options off their default, layers kept float."""
+    """What the options say: the conditions of measurement, technique options off their default, layers kept float, and how
+    urgent it is."""
 
     measurement: Measurement
     options: Mapping[str, OptionValue]
     keep_float: tuple[str, ...]
+    priority: int
 
 
 def choose_options(model: str, data: str, described: Dataset | None, pairs: Sequence[Pair]) -> Choices:
@@ -62,9 +75,11 @@ def choose_options(model: str, data: str, described: Dataset | None, pairs: Sequ
                 bind="query-params",
                 help=_LATENCY_HELP,
             )
+            priority = st.selectbox("Priority", list(PRIORITIES), key="new_priority", bind="query-params", help=_PRIORITY_HELP)
         options = _technique_options(pairs)
         keep_float = _keep_float(model, pairs)
-    return Choices(Measurement(data, *samples, int(seed), int(threads), LatencyProtocol(latency)), options, keep_float)
+    measurement = Measurement(data, *samples, int(seed), int(threads), LatencyProtocol(latency))
+    return Choices(measurement, options, keep_float, PRIORITIES[priority])
 
 
 _SEED_HELP = "Chooses the samples and starts every random number; the same seed gives the same run."
@@ -77,22 +92,9 @@ _LATENCY_HELP = (
 
 def off_default(run: Mapping[str, Any]) -> dict[str, OptionValue]:
     """The options of a stored run that are not its technique's defaults."""
-    cell = capability(Backend(run["backend"]), Technique.parse(run["technique"]))
-    defaults = {option.name: option.default for option in cell.options}
+    known = capability(Backend(run["backend"]), Technique.parse(run["technique"])).options
+    defaults = {option.name: option.default for option in known}
     return {name: value for name, value in run["options"].items() if value != defaults.get(name)}
-
-
-def restore(measurement: Mapping[str, Any], options: Mapping[str, OptionValue], keep_float: Sequence[str]) -> None:
-    """Writes into the address, while no widget here is drawn, what an experiment of the store was run with."""
-    parameters = {
-        "new_calibration": measurement["calibration_samples"],
-        "new_evaluation": measurement["eval_samples"],
-        "new_seed": measurement["seed"],
-        "new_threads": measurement["threads"],
-        "new_latency": measurement["latency"],
-    }
-    parameters |= {f"new_option_{name}": value for name, value in options.items()}
-    st.query_params.update({name: str(value).lower() for name, value in parameters.items()}, new_keep_float=list(keep_float))
 
 
 def _samples(described: Dataset | None) -> tuple[int | None, int | None]:
@@ -124,7 +126,7 @@ def _technique_options(pairs: Sequence[Pair]) -> dict[str, OptionValue]:
     """A control for each option that a chosen technique has; returns those that are off their default."""
     offered: dict[str, dict[Pair, Option]] = {}
     for pair in pairs:
-        for option in CAPABILITIES[pair].options:
+        for option in cell(pair).options:
             offered.setdefault(option.name, {})[pair] = option
     if not offered:
         return {}
@@ -151,14 +153,14 @@ def _technique_option(name: str, uses: Mapping[Pair, Option]) -> OptionValue | N
 
 
 def _keep_float(model: str, pairs: Sequence[Pair]) -> tuple[str, ...]:
-    cells = [CAPABILITIES[pair] for pair in pairs]
-    if all(cell.keep_float_why_not for cell in cells):
+    cells = [cell(pair) for pair in pairs]
+    if all(one.keep_float_why_not for one in cells):
         return ()
-    unable = [f"{cell.title} on {BACKEND_TITLES[cell.backend]} cannot." for cell in cells if cell.keep_float_why_not]
+    unable = [f"{one.title} on {BACKEND_TITLES[one.backend]} cannot." for one in cells if one.keep_float_why_not]
     reasons = " ".join(unable)
     layers = st.multiselect(
         "Layers kept in float",
-        zoo.design(model).layer_names,
+        catalogue.layer_names(model),
         key="new_keep_float",
         bind="query-params",
         placeholder="None: every layer is quantized",
