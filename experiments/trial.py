@@ -84,7 +84,7 @@ def quantize_trial(spec: TrialSpec, workdir: Path, report: Report, shared: Path,
             candidate = quantize(spec, material, workdir / "candidate", shared, progress, _Curve(live).add)
     with clock.stage("fidelity", 0.6, 0.8, "Comparing layer by layer"):
         described = candidate.layers()
-        layers, arrays = _compare_layers(described, baseline, candidate)
+        layers, arrays = _compare_layers(material, described, baseline, candidate)
     with clock.stage("quality", 0.8, 1.0, "Measuring accuracy"):
         logits = candidate.predict(material.evaluation)
         task_quality = asdict(quality.compare(baseline.logits, logits, material.labels, logits.shape[1]))
@@ -94,6 +94,7 @@ def quantize_trial(spec: TrialSpec, workdir: Path, report: Report, shared: Path,
         "execution_why_not_native": candidate.execution_why,
         "layers_total": len(layers),
         "layers_quantized": sum(layer["quantized"] for layer in layers),
+        "steps": [asdict(step) for step in getattr(candidate, "steps", ())],  # of backends that prepare files of any origin
         "size": asdict(size.measure(candidate.path, baseline.path, described)),
         "quality": task_quality,
         **training,
@@ -134,13 +135,27 @@ def _save(path: Path, arrays: Mapping[str, Any]) -> Path:
 
 
 def _compare_layers(
-    described: Sequence[QuantizedLayer], baseline: Baseline, candidate: QuantizedModel
+    material: Material, described: Sequence[QuantizedLayer], baseline: Baseline, candidate: QuantizedModel
 ) -> tuple[list[dict[str, Any]], dict[str, NDArray[Any]]]:
     """Errors and histograms of every layer; both models run over the same batches, of which none is kept."""
     outputs = LayerOutputs(described)
     for batch, reference in baseline.activations():
         outputs.add(reference, candidate.activations(batch))
-    return [asdict(one) for one in outputs.reports()], distribution.weight_distributions(described) | outputs.arrays()
+    isolated = _isolated(material, described)
+    layers = [asdict(report) | isolated[report.name] for report in outputs.reports()]
+    return layers, distribution.weight_distributions(described) | outputs.arrays()
+
+
+def _isolated(material: Material, described: Sequence[QuantizedLayer]) -> dict[str, dict[str, Any]]:
+    """Each layer's error by itself, or why there is none, under the layer's name."""
+    if not isinstance(material.model, ZooModel):
+        return {layer.name: {"isolated": None, "isolated_why_not": NOT_ISOLATED} for layer in described}
+    errors = IsolatedErrors(material.model, described)
+    for start in range(0, ISOLATION_SAMPLES, ISOLATION_BATCH):
+        batch = material.evaluation[start : min(start + ISOLATION_BATCH, ISOLATION_SAMPLES)]
+        if len(batch):
+            errors.add(batch)
+    return {name: {"isolated": asdict(report), "isolated_why_not": None} for name, report in errors.reports().items()}
 
 
 def _training(candidate: QuantizedModel, float_logits: Batch, logits: Batch, material: Material) -> dict[str, Any]:
