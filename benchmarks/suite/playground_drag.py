@@ -66,7 +66,7 @@ _SEEN = """() => ({
 
 @dataclass(frozen=True, slots=True)
 class Drag:
-    """One press, movement and release of the mouse: of each value answered meanwhile, how long after the move figures changed."""
+    """One press, movement and release of the mouse: of each value answered meanwhile, how long its figures took."""
 
     milliseconds: tuple[float, ...]
 

@@ -40,7 +40,7 @@ RULES_MEANING = (
     "By hand: drag the dashed marks, or move them with the arrow keys."
 )
 NOTABLE_DB = 0.05
-MAX_CHANNELS_DRAWN = 1000
+MAX_CHANNELS_DRAWN = 256
 _MARKS, _BITS = "play_marks", "play_bits_slider"
 
 
