@@ -13,11 +13,12 @@ import typer
 from experiments import console
 from experiments.command import Json, guarded
 from experiments.library import Library
+from experiments.own_model import model_id
 from experiments.run_command import run_and_show
 from experiments.sensitivity_command import frontier, sensitivity
 from experiments.spec import ExperimentSpec, LatencyProtocol, Measurement, default_data, plan
 from experiments.store_commands import gc, note, tag, track
-from models import zoo
+from models import catalogue
 from quantizers.capabilities import BACKENDS, Capability, parse_backend, techniques
 from quantizers.errors import InputError
 from quantizers.schema import Backend, Mode, Status, Technique
@@ -31,19 +32,20 @@ for subcommand in (tag, note, gc, track):
 
 @app.command("models")
 def list_models(as_json: Json = False) -> None:
-    """List the zoo."""
+    """List the zoo and your own models."""
     entries = [
         {
             "id": info.id,
             "task": info.task,
-            "backends": [backend.value for backend in BACKENDS],
+            "source": info.source.value,
+            "backends": [backend.value for backend in BACKENDS if info.backends.get(backend) is None],
             "parameters": info.parameters,
             "input_shape": list(info.input_shape),
             "datasets": list(info.datasets),
             "available": info.available,
             "why_not": info.why_not,
         }
-        for info in zoo.catalogue()
+        for info in catalogue.catalogue()
     ]
     console.show({"models": entries}, as_json, console.models_table)
 
@@ -62,7 +64,7 @@ def list_techniques(backend: str | None = None, as_json: Json = False) -> None:
 
 @app.command()
 def run(
-    model: Annotated[str, typer.Option(help="A model of the zoo.")],
+    model: Annotated[str, typer.Option(help="An id, or the path of a model file of your own.")],
     backend: Annotated[list[str], typer.Option(help="May be repeated.")],
     technique: Annotated[list[str], typer.Option(help="A code, or “all”; may be repeated.")],
     data: Annotated[str | None, typer.Option(help="A dataset, or the path of an .npz with x and optional y.")] = None,
@@ -74,14 +76,18 @@ def run(
     no_latency: Annotated[bool, typer.Option("--no-latency", help="The same as --latency none.")] = False,
     keep_float: Annotated[list[str] | None, typer.Option(help="A layer that stays float; may be repeated.")] = None,
     option: Annotated[list[str] | None, typer.Option(help="key=value, e.g. per_channel=false; may be repeated.")] = None,
+    input_shape: Annotated[list[str] | None, typer.Option(help="NAME=1x3x224x224, of a file's input; may be repeated.")] = None,
+    preprocess: Annotated[str | None, typer.Option(help="mean=…,std=…,layout=NCHW,order=BGR,label_offset=1 of a file")] = None,
+    architecture: Annotated[str | None, typer.Option(help="The zoo's architecture that a file of weights belongs to.")] = None,
     reuse: Annotated[bool, typer.Option("--reuse", help="Take identical finished trials; else all run anew.")] = False,
     as_json: Json = False,
 ) -> None:
     """Quantize and measure; every trial in a process of its own."""
 
     def work() -> None:
+        chosen_model = model_id(model, input_shape or (), preprocess, architecture)
         measurement = Measurement(
-            data=data or default_data(model),
+            data=data or default_data(chosen_model),
             calibration_samples=calibration_samples,
             eval_samples=eval_samples,
             seed=seed,
@@ -89,7 +95,7 @@ def run(
             latency=LatencyProtocol.NONE if no_latency else latency,
         )
         chosen = tuple(pair for name in backend for pair in _expand(parse_backend(name), technique))
-        spec = ExperimentSpec(model, chosen, measurement, _options(option or []), tuple(keep_float or ()))
+        spec = ExperimentSpec(chosen_model, chosen, measurement, _options(option or []), tuple(keep_float or ()))
         run_and_show(plan(spec), reuse=reuse, as_json=as_json)
 
     guarded(work, as_json)
