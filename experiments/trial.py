@@ -20,12 +20,14 @@ from numpy.typing import NDArray
 
 from benchmarks import distribution, machine, quality, size
 from benchmarks._session import WAIT_POLICY
+from benchmarks.isolation import IsolatedErrors
 from benchmarks.outputs import LayerOutputs
 from experiments.material import Material, load_material
 from experiments.shared import Baseline, quantize
 from experiments.spec import LatencyProtocol, TrialSpec
 from experiments.store.store import Finished
 from experiments.timing import WAITING, Timed, Waiting, awaits_latency, measure_latency
+from models.float_model import ZooModel
 from quantizers import registry
 from quantizers.adapter import Batch, Epoch, QuantizedModel, Report
 from quantizers.schema import Execution, QuantizedLayer
@@ -33,6 +35,9 @@ from quantizers.schema import Execution, QuantizedLayer
 __all__ = ["Timed", "Waiting", "awaits_latency", "measure_latency", "quantize_trial", "run_trial"]
 
 ROOT = Path(__file__).parents[1]
+ISOLATION_SAMPLES, ISOLATION_BATCH = 32, 8
+"""Each layer's own error needs three passes more than its cumulative one; tens of samples are enough for errors in dB."""
+NOT_ISOLATED = "only models of the zoo have a form in which single layers can be rounded"
 UNTRAINED = "only quantization-aware training trains"
 Live = Callable[[Mapping[str, Any]], None]
 """Hears of what a trial knows before it is done, in the shape the result will have: {"training": {"epochs": […]}}."""
