@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks import machine
 from benchmarks.latency import Candidate, measure
 from benchmarks.latency_report import summarise
-from benchmarks.protocol import QUICK
+from benchmarks.protocol import Protocol
 from benchmarks.suite.figure import Figure, Figures
 from models import datasets, zoo
 from quantizers import registry
@@ -22,6 +22,8 @@ BATCHES = (1, 32)
 CALIBRATION_SAMPLES = 200
 INTEGER_DOT_PRODUCTS = ("avx512_vnni", "avx_vnni", "amx_int8")
 LEAST_FUSED = 0.8
+PROTOCOL = Protocol(runs=100, seconds=3.0, limit_seconds=60.0, opening_seconds=120.0)
+"""The quick one, with time to open five processes of each: an interval over two of them says next to nothing."""
 
 
 def run() -> Figures:
@@ -59,7 +61,7 @@ def _candidates(folder: Path) -> tuple[list[Candidate], float]:
 def _ratio(candidates: list[Candidate], batch: int, target: float | None) -> Figures:
     model = zoo.load(MODEL)
     x = model.info.preprocess(datasets.load(model.info.datasets[0]).split("test").take(batch).x)
-    timings = measure(candidates, x, QUICK, threads=1, seed=0, report=lambda _done, _words: None)
+    timings = measure(candidates, x, PROTOCOL, threads=1, seed=0, report=lambda _done, _words: None)
     report = summarise(timings[INT8], timings[BASELINE], None, threads=1, batch=batch, seed=0)
     return {
         f"batch_{batch}_ratio": Figure(report.speedup, "×"),

@@ -31,7 +31,11 @@ class PyTorchAdapter:
         In mixed precision a layer's number is the width of its weights: 8 is int8, 4 and 2 are packed integers, 16 is float16;
         activations of every layer that is not float are calibrated to 8 bits.
 
+        Quantization-aware training comes back with its equal-budget control (`training`); better rounding, equalization and
+        corrected biases come back with the same model rounded plainly (`plain`, see `quantizers.adapter.Improvable`).
+
         Raises:
+            BadData: samples to calibrate or to train with are missing or unusable, or a weight is empty, NaN or infinite.
             UnknownName: a layer to keep float, or a pattern of mixed precision, fits no layer of the model.
             Unsupported: layers to keep float with a technique that computes the whole model in 16 bits.
         """
