@@ -1,10 +1,12 @@
-"""The frame around every page: page config and navigation. Pages are registered here and nowhere else."""
+"""The frame around every page: page config and navigation, and the job tray. Pages are registered here and nowhere else."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import streamlit as st
+
+from pages._ui.tray import show_tray
 
 HERE = Path(__file__).parent
 ICON = HERE.parent / "static" / "icon.svg"  # a material icon would be fetched from the network
@@ -27,4 +29,6 @@ def page(script: str, title: str, icon: str, purpose: str) -> st.Page:
 
 
 st.set_page_config(page_title="QuantScope", page_icon=str(ICON), layout="wide")
-st.navigation([page(*p) for p in PAGES], position="top").run()
+chosen = st.navigation([page(*p) for p in PAGES], position="top")
+show_tray()
+chosen.run()

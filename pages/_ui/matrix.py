@@ -6,31 +6,46 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
-from quantizers.capabilities import BACKEND_TITLES, BACKENDS, CAPABILITIES, TECHNIQUE_TITLES, capability, require
+from models import catalogue
+from models.float_model import ModelInfo
+from pages._ui import mixed
+from quantizers.capabilities import (
+    BACKEND_TITLES,
+    BACKENDS,
+    CAPABILITIES,
+    MIXED,
+    TECHNIQUE_TITLES,
+    Capability,
+    capability,
+    require,
+)
 from quantizers.errors import InputError
 from quantizers.schema import Backend, Execution, Mode, Technique
 
 Pair = tuple[Backend, str]
+"""A backend and a technique's code; mixed precision is `mixed.CODE` until its layers are chosen."""
 PARAMETER = "new_techniques"
 COLUMNS = 2.6, 1.2
 """Widths of a technique's name and of each backend."""
 FEW_BITS = 4
 QUICK_LOOK = ("float32", "dynamic_wi8", "static_wi8_ai8")
+TITLES: Mapping[str, str] = {**TECHNIQUE_TITLES, mixed.CODE: "Mixed precision, bits layer by layer"}
 
 
 def possible() -> list[Pair]:
     """Every pair of the matrix that can run, technique by technique."""
-    return [
+    named = [
         (backend, code)
         for code in TECHNIQUE_TITLES
         for backend in BACKENDS
         if (backend, code) in CAPABILITIES and CAPABILITIES[backend, code].available
     ]
+    return [*named, *((backend, mixed.CODE) for backend in BACKENDS if backend in MIXED)]
 
 
 def presets() -> Mapping[str, list[Pair]]:
     """Named choices, by the words on their button."""
-    everything = possible()
+    everything = [pair for pair in possible() if pair[1] != mixed.CODE]
     everywhere = {code for _, code in everything if all((backend, code) in everything for backend in BACKENDS)}
     named = {"Quick look": [pair for pair in everything if pair[1] in QUICK_LOOK]}
     named |= {f"All of {BACKEND_TITLES[b]}": [pair for pair in everything if pair[0] is b] for b in BACKENDS}
@@ -61,8 +76,17 @@ def write(pairs: Sequence[Pair]) -> str:
     return ",".join(f"{backend}:{code}" for backend, code in pairs)
 
 
-def matrix() -> list[Pair]:
-    """Draws presets and checkboxes; returns the chosen pairs."""
+def cell(pair: Pair) -> Capability:
+    """What is known of a pair that can run."""
+    return capability(pair[0], _technique(pair[1]))
+
+
+def matrix(info: ModelInfo) -> list[Pair]:
+    """Draws presets and checkboxes for a model; returns the chosen pairs.
+
+    Raises:
+        InputError: the layers of a mixed precision contradict each other.
+    """
     chosen, unknown = read(st.query_params.get(PARAMETER))
     with st.container(horizontal=True):
         for label, pairs in presets().items():
@@ -70,33 +94,42 @@ def matrix() -> list[Pair]:
     if unknown:
         st.warning(f"The address names {', '.join(unknown)}, which cannot be run here. The rest was kept.")
     with st.container(gap="xsmall"):
-        for code, title in TECHNIQUE_TITLES.items():
-            _row(code, title, chosen)
-    return chosen
+        for code, title in TITLES.items():
+            _row(info, code, title, chosen)
+    if all(code != mixed.CODE for _, code in chosen):
+        return chosen
+    layers = mixed.choose_mixed(catalogue.layer_names(info.id))
+    return [(backend, layers if code == mixed.CODE else code) for backend, code in chosen]
 
 
-def _row(code: str, title: str, chosen: Sequence[Pair]) -> None:
+def _row(info: ModelInfo, code: str, title: str, chosen: Sequence[Pair]) -> None:
     label, *cells = st.columns([COLUMNS[0], *COLUMNS[1:] * len(BACKENDS)], vertical_alignment="center", gap="small")
     label.markdown(f"{title} :small[:gray[`{code}`]]")
-    for backend, cell in zip(BACKENDS, cells, strict=True):
-        reason = why_not(backend, code)
+    for backend, place in zip(BACKENDS, cells, strict=True):
+        reason = why_not(backend, code, info)
         key = _key((backend, code))
         st.session_state[key] = (backend, code) in chosen
-        cell.checkbox(_label(backend, code), key=key, disabled=reason is not None, help=reason, on_change=_toggled)
+        place.checkbox(_label(backend, code), key=key, disabled=reason is not None, help=reason, on_change=_toggled)
 
 
-def why_not(backend: Backend, code: str) -> str | None:
-    """Why a cell of the matrix is impossible; None when it is possible."""
+def why_not(backend: Backend, code: str, info: ModelInfo | None = None) -> str | None:
+    """Why a cell of the matrix is impossible, for `info` if it is given; None when it is possible."""
+    technique = _technique(code)
     try:
-        require(backend, Technique.parse(code))
+        require(backend, technique)
     except InputError as error:
         return error.message
-    return None
+    refusal = catalogue.refusal(info, backend, technique) if info else None
+    return refusal.message if refusal else None
 
 
 def _label(backend: Backend, code: str) -> str:
-    simulated = why_not(backend, code) is None and (capability(backend, Technique.parse(code)).execution is Execution.SIMULATED)
+    simulated = why_not(backend, code) is None and cell((backend, code)).execution is Execution.SIMULATED
     return f"{BACKEND_TITLES[backend]} (simulated)" if simulated else BACKEND_TITLES[backend]
+
+
+def _technique(code: str) -> Technique:
+    return Technique(Mode.MIXED) if code == mixed.CODE else Technique.parse(code)
 
 
 def _key(pair: Pair) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from experiments.store.queue import Phase
 from pages._ui import format as fmt
 from quantizers.schema import Mode, Status
 
@@ -24,6 +25,7 @@ class Badge:
         return f":{self.colour}[{self.icon} {self.word}]"
 
 
+WAITING_FOR_LATENCY = "Waiting for latency: measured alone, together with the others"
 FLOAT = Mode.FLOAT32.value
 BADGES: Mapping[Status, Badge] = {
     Status.QUEUED: Badge("Queued", ":material/schedule:", "gray"),
@@ -38,6 +40,13 @@ BADGES: Mapping[Status, Badge] = {
 
 def badge(run: Run) -> Badge:
     return BADGES[Status(run["status"])]
+
+
+def stage_words(run: Run) -> str:
+    """What an active run is doing, or waits for."""
+    if run["status"] == Status.RUNNING.value:
+        return run["stage"] or "Starting"
+    return WAITING_FOR_LATENCY if run.get("phase") == Phase.LATENCY.value else BADGES[Status(run["status"])].word
 
 
 def result_words(run: Run) -> str:

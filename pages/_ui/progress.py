@@ -1,7 +1,7 @@
 """An experiment under way: a row a trial, with its stage and the time left, that turns into its result in place.
 
 The rows are a fragment that runs every second while a trial is active; when none is any more, the whole page runs once to
-take the clock away.
+take the clock away. The worker is kept alive by the job tray, which polls on every page.
 """
 
 from __future__ import annotations
@@ -11,21 +11,25 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from experiments.jobs.worker import ensure_worker
+from experiments.jobs.eta import Durations, eta, forecast
 from experiments.library import Library
+from experiments.store.queue import Phase
 from experiments.store.store import RunDocument
+from pages._ui import estimates, url_state
 from pages._ui import format as fmt
-from pages._ui.durations import Durations
+from pages._ui.address import address_of
 from pages._ui.errors import show_error
-from pages._ui.matrix import possible, write
-from pages._ui.options import off_default, restore
-from pages._ui.outcome import conditions_words, error_words, result_words
+from pages._ui.outcome import badge, conditions_words, error_words, result_words, stage_words
+from pages._ui.training import show_curves
 from quantizers.errors import UnknownName
-from quantizers.schema import Backend, Status
+from quantizers.schema import Status
 
 POLL = "1s"
 COLUMNS = (2.2, 4.4, 1.6, 1.2)
 MAX_COMPARED = 8
+LOG_LINES = 15
+REUSED = "new_reused"
+"""Runs that were measured before and are shown beside the experiment's own."""
 
 
 def show_experiment(library: Library, experiment_id: str) -> None:
@@ -38,36 +42,36 @@ def show_experiment(library: Library, experiment_id: str) -> None:
         return
     st.title(f"Experiment on {runs[0]['model']}")
     st.caption(f"Each trial: {conditions_words(runs[0]['measurement'])}.")
-    earlier = [run for run in [*library.examples(), *library.store.runs()] if run["experiment_id"] != experiment_id]
+    reused = library.runs(url_state.read_list(REUSED))
     polling = _active(runs)
-    st.fragment(_watch, run_every=POLL if polling else None)(library, experiment_id, earlier, polling)
+    st.fragment(_watch, run_every=POLL if polling else None)(library, experiment_id, reused, polling)
 
 
-def _watch(library: Library, experiment_id: str, earlier: Sequence[RunDocument], polling: bool) -> None:
+def _watch(library: Library, experiment_id: str, reused: Sequence[RunDocument], polling: bool) -> None:
     runs = library.store.runs(experiment_id=experiment_id)
-    if polling and not _active(runs):
+    if polling != _active(runs):
         st.rerun()
-    if polling:
-        ensure_worker()
-    durations, now = Durations([*earlier, *runs]), time.time()
-    remaining = {run["run_id"]: durations.remaining(run, now) for run in runs if _active([run])}
-    known = [seconds for seconds in remaining.values() if seconds is not None]
-    _heading(library, experiment_id, runs, sum(known) if len(known) == len(remaining) else None)
+    _heading(library, experiment_id, runs, reused)
+    durations = Durations(library.store.seconds_taken(runs[0]["model"])) if polling else Durations(())
+    for run in reused:
+        _row(library, run, f"measured {fmt.day(run['finished'])}")
     for run in runs:
-        _row(library, run, remaining.get(run["run_id"]), now)
+        _row(library, run, _time(library, run, durations))
+    if polling:
+        _logs(library, runs)
 
 
 def _active(runs: Sequence[RunDocument]) -> bool:
     return any(Status(run["status"]).active for run in runs)
 
 
-def _heading(library: Library, experiment_id: str, runs: Sequence[RunDocument], remaining: float | None) -> None:
-    done = [run["run_id"] for run in runs if run["status"] == Status.DONE.value]
-    interrupted = sum(run["status"] == Status.INTERRUPTED.value for run in runs)
-    words = f"{len(done)} of {len(runs)} done"
+def _heading(library: Library, experiment_id: str, runs: Sequence[RunDocument], reused: Sequence[RunDocument]) -> None:
+    done = [run["run_id"] for run in [*reused, *runs] if run["status"] == Status.DONE.value]
+    words = f"{len(done)} of {len(runs) + len(reused)} done"
     if _active(runs):
-        words += f", about {fmt.seconds(remaining)} left" if remaining else ""
-        st.progress(sum(run["progress"] if _active([run]) else 1.0 for run in runs) / len(runs), text=words)
+        told = forecast(library.store, experiment_id)
+        left = f", about {fmt.seconds(told.seconds)} left" if told.seconds else ""
+        st.progress(told.fraction, text=words + left)
     else:
         st.caption(words)
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -79,24 +83,32 @@ def _heading(library: Library, experiment_id: str, runs: Sequence[RunDocument], 
             cancel = {"experiment_id": experiment_id}
             st.button("Cancel all", key="new_cancel", icon=":material/cancel:", on_click=library.store.cancel, kwargs=cancel)
             return
-        if interrupted:
-            label = f"Resume {interrupted} interrupted"
-            if st.button(label, key="new_resume", icon=":material/resume:"):
-                library.store.resume(experiment_id)
-                st.rerun()
-        # A callback of a fragment runs the fragment alone; what changes the whole page asks for a run of it.
-        if st.button("Change and run again", key="new_leave", icon=":material/tune:"):
-            _again(runs)
+        _afterwards(library, experiment_id, runs)
+
+
+def _afterwards(library: Library, experiment_id: str, runs: Sequence[RunDocument]) -> None:
+    """What can be done with an experiment of which nothing is active any more."""
+    interrupted = sum(run["status"] == Status.INTERRUPTED.value for run in runs)
+    if interrupted:
+        label = f"Resume {interrupted} interrupted"
+        help_ = "Runs what is missing; what was measured stays as it is"
+        if st.button(label, key="new_resume", type="primary", icon=":material/resume:", help=help_):
+            library.store.resume(experiment_id)
             st.rerun()
+    # A callback of a fragment runs the fragment alone; what changes the whole page asks for a run of it.
+    if st.button("Change and run again", key="new_leave", icon=":material/tune:"):
+        _leave()
+        st.query_params.update(address_of(runs))
+        st.rerun()
 
 
-def _row(library: Library, run: RunDocument, remaining: float | None, now: float) -> None:
+def _row(library: Library, run: RunDocument, when: str) -> None:
     status = Status(run["status"])
-    name, what, when, action = st.columns(COLUMNS, vertical_alignment="center")
+    name, what, time_, action = st.columns(COLUMNS, vertical_alignment="center")
     name.markdown(f"**{fmt.run_name(run)}**")
     with what:
         _state(run, status)
-    when.caption(_time(run, status, remaining, now))
+    time_.caption(when)
     with action:
         if status.active:
             key = f"new_cancel_{run['run_id']}"
@@ -106,38 +118,52 @@ def _row(library: Library, run: RunDocument, remaining: float | None, now: float
             st.page_link("layers.py", label="Layers", icon=":material/layers:", query_params={"run": run["run_id"]})
         elif status is Status.FAILED:
             st.page_link("runs.py", label="Details", icon=":material/article:", query_params={"runs_open": run["run_id"]})
+    epochs = ((run["live"] or {}) if status is Status.RUNNING else {}).get("training", {}).get("epochs", [])
+    show_curves(epochs, f"new_curve_{run['run_id']}")
 
 
 def _state(run: RunDocument, status: Status) -> None:
     """What a trial is doing, or what came out of it."""
-    if status is Status.RUNNING:
-        st.progress(run["progress"], text=run["stage"] or "Starting")
+    if status is Status.RUNNING or (status is Status.QUEUED and run["progress"]):
+        st.progress(run["progress"], text=stage_words(run))
+    elif status is Status.QUEUED:
+        st.markdown(badge(run).markdown())
     elif status is Status.DONE:
         st.markdown(result_words(run))
     else:
         st.markdown(error_words(run))
 
 
-def _time(run: RunDocument, status: Status, remaining: float | None, now: float) -> str:
-    if status is Status.QUEUED:
-        return f"takes about {fmt.seconds(remaining)}" if remaining else ""
-    if not run["started"]:
-        return ""
+def _time(library: Library, run: RunDocument, durations: Durations) -> str:
+    status = Status(run["status"])
+    if status is Status.QUEUED and not run["started"]:
+        typical = estimates.alone(durations, run)
+        return f"takes about {fmt.seconds(typical)}" if typical else ""
     if status is Status.RUNNING:
-        left = f", about {fmt.seconds(remaining)} left" if remaining else ""
-        return fmt.seconds(now - run["started"]) + left
-    return f"took {fmt.seconds(run['finished'] - run['started'])}" if run["finished"] else ""
+        # What is measured together takes as long as the heading says; a share of it would mean little.
+        left = eta(library.store, run) if run["phase"] == Phase.QUANTIZE.value else None
+        return fmt.seconds(time.time() - run["started"]) + (f", about {fmt.seconds(left)} left" if left else "")
+    return f"took {fmt.seconds(run['finished'] - run['started'])}" if run["started"] and run["finished"] else ""
 
 
-def _again(runs: Sequence[RunDocument]) -> None:
-    """Back to the form, filled in as this experiment was."""
-    _leave()
-    asked = {(Backend(run["backend"]), run["technique"]) for run in runs}
-    pairs = [pair for pair in possible() if pair in asked]
-    st.query_params.update(new_model=runs[0]["model"], new_data=runs[0]["measurement"]["data"], new_techniques=write(pairs))
-    options = {name: value for run in runs for name, value in off_default(run).items()}
-    restore(runs[0]["measurement"], options, runs[0]["keep_float"])
+def _logs(library: Library, runs: Sequence[RunDocument]) -> None:
+    """The last lines of what runs now, read only while they are unfolded."""
+    with st.expander("Log of what is running", icon=":material/article:", key="new_logs", on_change="rerun") as unfolded:
+        if not unfolded.open:
+            return
+        told = {run["run_id"]: library.store.log_tail(run["run_id"], LOG_LINES) for run in runs if _running(run)}
+        for run in runs:
+            if lines := told.get(run["run_id"]):
+                st.caption(fmt.run_name(run))
+                st.code("\n".join(lines), language=None, wrap_lines=True)
+        if not any(told.values()):
+            st.caption("Nothing has been written yet.")
+
+
+def _running(run: RunDocument) -> bool:
+    return Status(run["status"]) is Status.RUNNING
 
 
 def _leave() -> None:
-    st.query_params.pop("new_experiment", None)
+    for name in ("new_experiment", REUSED):
+        st.query_params.pop(name, None)

@@ -78,6 +78,7 @@ def make_run(
             "isa": ["avx2"],
             "threads": 1,
             "seed": 0,
+            "model_sha256": "2" * 64,
             "dataset": {"id": "fashion-mnist", "sha256": "1" * 64},
             "seconds": {"quantize": 1.0},
         },

@@ -11,6 +11,7 @@ from stored_runs import PAIRS, crash_next, finish_next, finished, open_page, sub
 
 from experiments.jobs import worker
 from experiments.store.store import Store
+from pages._ui import tray
 from pages._ui.run_table import table
 from quantizers.schema import Status
 
@@ -18,7 +19,8 @@ from quantizers.schema import Status
 @pytest.fixture
 def store(clean_home: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """The store behind the page, whose worker never starts."""
-    monkeypatch.setattr(worker, "ensure_worker", lambda: None)
+    for module in (worker, tray):
+        monkeypatch.setattr(module, "ensure_worker", lambda: None)
     clean_home.mkdir(exist_ok=True)
     return Store(clean_home)
 
