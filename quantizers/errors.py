@@ -14,6 +14,7 @@ QuantScopeError
 │   ├── StoreUnavailable        the database or the data directory cannot be opened
 │   ├── StoreFull               no room is left on the disk
 │   └── ArtefactDamaged         a kept file no longer holds what was put there
+├── ClusterUnavailable          the cluster that was to run trials does not answer, or none of its workers can
 └── TrialError                  the process that ran the trial did not end well
     ├── BackendCrashed          the trial's process died by a signal
     ├── OutOfMemory             the trial hit its memory limit
@@ -104,6 +105,10 @@ class StoreFull(StoreError):
 
 class ArtefactDamaged(StoreError):
     code = "artefact_damaged"
+
+
+class ClusterUnavailable(QuantScopeError):
+    code = "cluster_unavailable"
 
 
 class TrialError(QuantScopeError):
