@@ -234,18 +234,23 @@ def _use_best() -> None:
 
 
 def _channels(summary: TensorSummary) -> None:
-    """Ranges of the channels with those that stand out; of very many, the widest."""
+    """Ranges of the channels with those that stand out; of very many, these and others evenly spaced."""
     low, high = (side.astype(np.float64) for side in (summary.channel_low, summary.channel_high))
     channels = Channels(low, high, None, None, None)
-    title = channels_finding(channels)
-    if len(low) > MAX_CHANNELS_DRAWN:
-        shown = np.sort(np.argsort(-channels.reach)[:MAX_CHANNELS_DRAWN])
-        channels = Channels(low[shown], high[shown], None, None, None)
-        title += f" (drawn: the {fmt.count(MAX_CHANNELS_DRAWN)} widest)"
-    colours = palette()
-    alt = f"Range of each output channel of {summary.name}, outliers marked"
     caption = "Bars: from the smallest to the largest weight of each channel."
-    show_chart(channels_figure(channels, colours.accent, colours), title=title, alt=alt, key="play_channels", caption=caption)
+    shown = np.arange(len(low))
+    if len(low) > MAX_CHANNELS_DRAWN:
+        spaced = np.linspace(0, len(low) - 1, MAX_CHANNELS_DRAWN).astype(int)
+        outliers = np.flatnonzero(channels.outliers)[:MAX_CHANNELS_DRAWN]
+        shown = np.union1d(spaced, outliers)
+        caption += f" Drawn are {fmt.count(len(shown))} of them, those that stand out among them."
+    colours = palette()
+    figure = channels_figure(Channels(low[shown], high[shown], None, None, None), colours.accent, colours)
+    names = [str(number) for number in shown]
+    figure.for_each_trace(lambda trace: trace.update(x=[names[place] for place in trace.x]))
+    figure.update_xaxes(type="category", categoryorder="array", categoryarray=names, nticks=8)
+    alt = f"Range of each output channel of {summary.name}, outliers marked"
+    show_chart(figure, title=channels_finding(channels), alt=alt, key="play_channels", caption=caption)
 
 
 def _every_width(summary: TensorSummary) -> None:

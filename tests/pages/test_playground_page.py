@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import open_page
+from stored_runs import open_page
 
 from experiments import sketches
 from quantizers import sketch_file
