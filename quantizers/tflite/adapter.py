@@ -71,6 +71,10 @@ class TFLiteAdapter:
         else:
             file = _rewrite(plain, request, samples, kept, widths, report)
         report(0.9, "Reading the converted file")
+        if request.options.get("float_fallback") is False:
+            from quantizers.tflite.file import integer_only
+
+            integer_only(file)
         path = request.workdir / ARTEFACT
         return finish(path, file, plain.file, plain.kernels, technique, kept, batch=plain.batch)
 

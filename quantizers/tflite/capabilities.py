@@ -9,7 +9,7 @@ from quantizers.schema import Backend, Execution
 
 _PER_CHANNEL = Option("per_channel", (True, False), "One scale per output channel, or one per tensor")
 _IO = Option("io", ("int8", "uint8", "float32"), "Type of the model's input and output")
-_FALLBACK = Option("float_fallback", (False, True), "Leave operations without an integer kernel in float, or refuse the model")
+_FALLBACK = Option("float_fallback", (True, False), "Leave operations without an integer kernel in float, or refuse the model")
 _CALIBRATOR = Option(
     "calibrator",
     ("minmax", "moving_average"),

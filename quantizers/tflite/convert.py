@@ -67,8 +67,8 @@ def _configure(tf: Any, converter: Any, technique: Technique, options: Options) 
         ops = tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
         converter.target_spec.supported_ops = [ops]
     elif technique.activation == "i8":
-        plain = [tf.lite.OpsSet.TFLITE_BUILTINS] if options["float_fallback"] else []
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8, *plain]
+        # Operations without an integer kernel stay float all the same; `integer_only` looks for them.
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = getattr(tf, str(options["io"]))
         # The converter has no public switch for one scale per tensor.
         converter._experimental_disable_per_channel = not options["per_channel"]

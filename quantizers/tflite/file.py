@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantizers.errors import BadModel
+from quantizers.errors import BadModel, ConversionFailed
 from quantizers.tflite.reader import TENSOR_TYPES, Tensor, kind_of, read, tensor_of
 from quantizers.tflite.reader import parse as parse_flatbuffer
 
@@ -219,6 +219,19 @@ def _runs_in(inputs: Sequence[StoredTensor], outputs: Sequence[StoredTensor]) ->
         narrow = [dtype for dtype in constants if dtype in _NARROW]
         return f"hybrid {narrow[0]}" if narrow else "float32"
     return computed[0] if computed else "float32"
+
+
+def integer_only(content: bytes) -> None:
+    """Makes sure that no operation but the conversion of input and output computes in float.
+
+    Raises:
+        ConversionFailed: some do; converters leave what has no integer kernel in float without an error.
+    """
+    operations = read_file(content).operations
+    left = Counter(op.kind for op in operations if op.runs_in != "int8" and op.kind not in ("QUANTIZE", "DEQUANTIZE"))
+    if left:
+        what = ", ".join(f"{count} {kind}" for kind, count in left.items())
+        raise ConversionFailed(f"Operations without an integer kernel stay in float: {what}.", "Allow it: float_fallback=true.")
 
 
 def modernised(content: bytes) -> bytes:

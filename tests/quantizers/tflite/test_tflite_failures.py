@@ -76,7 +76,7 @@ def test_a_float_model_returned_in_silence_is_found_out(tmp_path, samples):
     """The converter itself, given such samples, gives a float model back without an error."""
     network, technique = dense(40), Technique.parse("static_wi8_ai8")
     float_file = convert.convert(network, Technique(Mode.FLOAT32), {}, None, quiet)
-    file = convert.convert(network, technique, {"io": "int8", "per_channel": True, "float_fallback": False}, samples, quiet)
+    file = convert.convert(network, technique, {"io": "int8", "per_channel": True}, samples, quiet)
     path = tmp_path / "model.tflite"
     path.write_bytes(file)
     model = TFLiteModel(path, describe(file, float_file, convert.kernels(network), technique))
