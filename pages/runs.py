@@ -1,77 +1,108 @@
-"""Runs: everything that was run here, and the bundled examples; filter, compare, inspect, delete with undo, resume."""
+"""Runs: all that was run here, and the bundled examples: search, filter, tag, compare, inspect, delete with undo, resume.
+
+The store filters, searches, sorts and pages, so that ten thousand runs are as quick as ten. The address holds all of it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 
 import streamlit as st
 
-from experiments.jobs.worker import ensure_worker
 from experiments.library import Library
-from experiments.store.store import RunDocument
+from experiments.store.listing import Filters, Order, Row
 from pages._ui import format as fmt
+from pages._ui import run_actions
 from pages._ui.errors import show_empty
 from pages._ui.outcome import BADGES
-from pages._ui.run_details import open_details, show_details
+from pages._ui.run_details import show_details
 from pages._ui.run_table import COLUMNS, table
-from quantizers.schema import Status
+from quantizers.schema import Backend, Status
 
 POLL = "2s"
-MAX_COMPARED = 8
+PAGE = "runs_page"
+ROWS = 50
 ROW_PIXELS = 35
 MAX_ROWS_SHOWN = 16
+ORDERS: Mapping[str, tuple[Order, bool]] = {
+    "Newest first": (Order.CREATED, True),
+    "Oldest first": (Order.CREATED, False),
+    "Smallest": (Order.SIZE, False),
+    "Largest gain in size": (Order.SIZE_RATIO, True),
+    "Most accurate": (Order.TOP1, True),
+    "Least accuracy lost": (Order.DROP, False),
+    "Fastest": (Order.P50, False),
+    "Largest speed-up": (Order.SPEEDUP, True),
+    "By model": (Order.MODEL, False),
+}
+"""By the words of a choice: what is sorted by, and whether the largest come first."""
+Facets = dict[str, Counter[str]]
 
 
-def every_run(library: Library) -> list[RunDocument]:
-    return [*library.store.runs(), *library.examples()]
+def choose(facets: Facets) -> tuple[Filters, Order, bool]:
+    """Draws what the listing is narrowed to and sorted by."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        search = st.text_input(
+            "Search",
+            key="runs_search",
+            bind="query-params",
+            on_change=_first_page,
+            placeholder="Names, notes, tags, ids",
+            width=240,
+        )
+        models = _filter("model", facets["model"], str)
+        backends = _filter("backend", facets["backend"], fmt.backend_name)
+        techniques = _filter("technique", facets["technique"], fmt.technique_name)
+        statuses = _filter("status", facets["status"], lambda status: BADGES[Status(status)].word)
+        tags = _filter("tag", facets["tag"], str) if facets["tag"] else []
+        order = st.selectbox("Sorted by", list(ORDERS), key="runs_sort", bind="query-params", on_change=_first_page, width=200)
+    filters = Filters([Status(one) for one in statuses], models, [Backend(one) for one in backends], techniques, tags, search)
+    return filters, *ORDERS[order]
 
 
-def active(runs: Sequence[RunDocument]) -> bool:
-    return any(Status(run["status"]).active for run in runs)
+def _filter(name: str, counts: Counter[str], words: Callable[[str], str]) -> list[str]:
+    return st.multiselect(
+        name.capitalize(),
+        sorted(counts),
+        format_func=words,
+        key=f"runs_{name}",
+        bind="query-params",
+        on_change=_first_page,
+        placeholder="All",
+        width=200,
+    )
 
 
-def filters(runs: Sequence[RunDocument]) -> dict[str, list[str]]:
-    """What the listing is narrowed to: for each property of a run the values that are wanted, none meaning all."""
-    words: dict[str, Callable[[str], str]] = {
-        "model": str,
-        "backend": fmt.backend_name,
-        "technique": fmt.technique_name,
-        "status": lambda status: BADGES[Status(status)].word,
-    }
-    with st.container(horizontal=True):
-        return {
-            name: st.multiselect(
-                name.capitalize(),
-                sorted({run[name] for run in runs}),
-                format_func=words[name],
-                key=f"runs_{name}",
-                bind="query-params",
-                placeholder="All",
-                width=240,
-            )
-            for name in words
-        }
-
-
-def listing(library: Library, wanted: dict[str, list[str]], polling: bool) -> None:
-    """The table and what can be done with the selected rows."""
-    everything = every_run(library)
-    if polling and not active(everything):
+def listing(library: Library, filters: Filters, order: Order, descending: bool, polling: bool) -> None:
+    """A page of the table and what can be done with its selected rows."""
+    if polling and not _active(library.facets()):
         st.rerun()
-    if polling:
-        ensure_worker()
-    runs = [run for run in everything if all(not values or run[name] in values for name, values in wanted.items())]
-    undo(library)
+    run_actions.show_undo(library)
     toolbar = st.container(horizontal=True, vertical_alignment="center")
-    if not runs:
+    place = st.container()
+    total = library.summaries(filters, limit=1).total
+    if not total:
         st.caption("No run fits these filters.")
         return
+    pages = math.ceil(total / ROWS)
+    page = st.pagination(pages, key=PAGE, bind="query-params") if pages > 1 else 1
+    found = library.summaries(filters, order, descending=descending, limit=ROWS, offset=(page - 1) * ROWS)
+    with place:
+        selected = _table(found.rows)
+    with toolbar:
+        run_actions.show_actions(library, selected, total)
+
+
+def _table(rows: Sequence[Row]) -> list[Row]:
+    """Draws rows and returns the selected ones."""
     # A selection is row numbers: a new listing gets a new table, so that they never point at other runs.
-    key = f"runs_table_{hash(tuple(run['run_id'] for run in runs))}"
+    key = f"runs_table_{hash(tuple(row['run_id'] for row in rows))}"
     event = st.dataframe(
-        table(runs),
+        table(rows),
         key=key,
-        height=ROW_PIXELS * (min(len(runs), MAX_ROWS_SHOWN) + 1) + 2,
+        height=ROW_PIXELS * (min(len(rows), MAX_ROWS_SHOWN) + 1) + 2,
         hide_index=True,
         column_config=dict(COLUMNS),
         on_select="rerun",
@@ -79,71 +110,29 @@ def listing(library: Library, wanted: dict[str, list[str]], polling: bool) -> No
         placeholder=fmt.MISSING,
         alt="Runs with their size, accuracy and latency",
     )
-    with toolbar:
-        actions(library, [runs[row] for row in event.selection.rows], len(runs))
+    return [rows[row] for row in event.selection.rows]
 
 
-def actions(library: Library, selected: Sequence[RunDocument], listed: int) -> None:
-    """Buttons for the selected runs."""
-    if not selected:
-        st.caption(f"{listed} run{'s' if listed != 1 else ''}. Select rows to compare, inspect or delete them.")
+def _first_page() -> None:
+    st.session_state[PAGE] = 1
+
+
+def _active(facets: Facets) -> bool:
+    return any(facets["status"][status.value] for status in Status if status.active)
+
+
+def show(library: Library) -> None:
+    """The whole page."""
+    facets = library.facets()
+    if not (facets["status"] or run_actions.deleted()):
+        show_empty("Nothing has been run yet.", "new_experiment.py", "Set up the first experiment")
         return
-    done = [run["run_id"] for run in selected if run["status"] == Status.DONE.value]
-    comparable = 2 <= len(done) <= MAX_COMPARED
-    st.page_link(
-        "compare.py",
-        label=f"Compare {len(done)}",
-        icon=":material/compare_arrows:",
-        disabled=not comparable,
-        help=None if comparable else f"Select 2 to {MAX_COMPARED} finished runs",
-        query_params={"runs": ",".join(done)},
-    )
-    if len(selected) == 1 and st.button("Details", key="runs_details", icon=":material/article:"):
-        open_details(selected[0]["run_id"])
-        st.rerun()
-    interrupted = {run["experiment_id"] for run in selected if run["status"] == Status.INTERRUPTED.value}
-    if interrupted and st.button("Resume", key="runs_resume", icon=":material/resume:", help="Runs what is missing again"):
-        for experiment_id in interrupted:
-            library.store.resume(experiment_id)
-        st.rerun()
-    own = [run["run_id"] for run in selected if not run.get("example")]
-    st.button(
-        f"Delete {len(own)}",
-        key="runs_delete",
-        icon=":material/delete:",
-        disabled=not own,
-        help=None if own else "Bundled examples stay",
-        on_click=delete,
-        args=(library, own),
-    )
-
-
-def delete(library: Library, ids: Sequence[str]) -> None:
-    library.store.delete(ids)
-    st.session_state["runs_deleted"] = list(ids)
-
-
-def undo(library: Library) -> None:
-    """Offers to bring back what was deleted last."""
-    deleted = st.session_state.get("runs_deleted")
-    if not deleted:
-        return
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f"{len(deleted)} run{'s' if len(deleted) > 1 else ''} deleted.", width="content")
-        st.button("Undo", key="runs_undo", icon=":material/undo:", on_click=restore, args=(library, deleted))
-
-
-def restore(library: Library, ids: Sequence[str]) -> None:
-    library.store.restore(ids)
-    del st.session_state["runs_deleted"]
+    chosen = choose(facets)
+    polling = _active(facets)
+    st.fragment(listing, run_every=POLL if polling else None)(library, *chosen, polling)
 
 
 st.title("Runs")
 library = Library()
-runs = every_run(library)
-if runs or st.session_state.get("runs_deleted"):
-    wanted = filters(runs)
-    st.fragment(listing, run_every=POLL if active(runs) else None)(library, wanted, active(runs))
-else:
-    show_empty("Nothing has been run yet.", "new_experiment.py", "Set up the first experiment")
+show(library)
 show_details(library)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
@@ -13,12 +12,13 @@ from pages._ui import format as fmt
 from pages._ui.downloads import downloads
 from pages._ui.errors import show_error
 from pages._ui.outcome import error_words, result_words
-from quantizers.errors import QuantScopeError
+from pages._ui.rounding_gain import show_gain
+from pages._ui.training import show_training
+from quantizers.errors import InputError, QuantScopeError
 from quantizers.schema import Status
 
 PARAMETER = "runs_open"
 LOG_LINES = 40
-LOG_BYTES = 64 * 1024
 
 
 def open_details(run_id: str) -> None:
@@ -51,6 +51,13 @@ def _body(library: Library, run_id: str) -> None:
     if done:
         query = {"run": run_id}
         st.page_link("layers.py", label="Inspect its layers", icon=":material/layers:", query_params=query)
+    if done and run.get("training"):
+        st.markdown("**Training**")
+        show_training(run["training"], f"runs_training_{run_id}")
+    if done and not run.get("example"):
+        show_gain(library, run)
+    if not run.get("example"):
+        _labels(library, run)
     _table("Asked for", _asked(run))
     _table("Measured on", _measured(run))
     if done:
@@ -97,13 +104,27 @@ def _words(name: str) -> str:
     return name.replace("_", " ").capitalize()
 
 
-def _log(library: Library, run: Mapping[str, Any]) -> None:
-    path = library.store.log_path(run["run_id"])
-    if not path.is_file():
-        return
-    with path.open("rb") as log:
-        log.seek(max(0, path.stat().st_size - LOG_BYTES))
-        lines = log.read().decode("utf-8", "replace").splitlines()[-LOG_LINES:]
+def _labels(library: Library, run: RunDocument) -> None:
+    """Tags and notes, kept as soon as they are changed."""
+    run_id = run["run_id"]
+    known = sorted({*library.facets()["tag"], *run["tags"]})
+    tags = st.multiselect("Tags", known, run["tags"], key=f"runs_tags_{run_id}", accept_new_options=True, placeholder="None")
+    notes = st.text_area("Notes", run["notes"], key=f"runs_notes_{run_id}", placeholder="What was it for?", height="content")
+    try:
+        if set(tags) != set(run["tags"]):
+            library.store.tag([run_id], add=_without(tags, run["tags"]), remove=_without(run["tags"], tags))
+        if notes != run["notes"]:
+            library.store.note(run_id, notes)
+    except InputError as error:
+        show_error(error)
+
+
+def _without(tags: Sequence[str], others: Sequence[str]) -> list[str]:
+    return [tag for tag in tags if tag not in others]
+
+
+def _log(library: Library, run: RunDocument) -> None:
+    lines = library.store.log_tail(run["run_id"], LOG_LINES)
     if lines:
         with st.expander(f"Last {len(lines)} lines of the log", expanded=run["status"] == Status.FAILED.value):
             st.code("\n".join(lines), language=None, wrap_lines=True)

@@ -42,6 +42,7 @@ def _row(run: Mapping[str, Any]) -> dict[str, Any]:
         "change": None if drop is None else -drop,
         "p50": latency.get("p50_ms"),
         "speedup": latency.get("speedup"),
+        "tags": list(run["tags"]),
         "where": "Bundled example" if run.get("example") else "This machine",
         "created": pd.Timestamp(run["created"], unit="s", tz="UTC") if run.get("created") else None,
     }
@@ -61,6 +62,7 @@ COLUMNS: Mapping[str, Any] = {
     "change": _COLUMN("Change", help="Accuracy less that of the same backend's float model, in percentage points"),
     "p50": _COLUMN("p50", width=95, help="Median time of one inference; missing when simulated or not measured"),
     "speedup": _COLUMN("Speed-up", help="p50 of the same backend's float model ÷ p50 of this one"),
+    "tags": st.column_config.ListColumn("Tags"),
     "where": _COLUMN("Measured on"),
     "created": st.column_config.DatetimeColumn("Created", format="YYYY-MM-DD HH:mm"),
 }
