@@ -174,6 +174,12 @@ class Analyses:
             if process.stdin:
                 process.stdin.close()
 
+    def kept(self) -> list[AnalysisSpec]:
+        """Those that have a result, the newest first; a failure is none."""
+        results = sorted(self._root.glob("*/result.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+        found = [_read(path.with_name("spec.json")) for path in results if "error" not in (_read(path) or {"error": None})]
+        return [AnalysisSpec.from_dict(stored) for stored in found if stored and stored["schema"] == SCHEMA]
+
     def folder(self, spec: AnalysisSpec) -> Path:
         """Where an analysis keeps its files: spec.json, progress.json, result.json and the log."""
         return self._root / spec.digest
