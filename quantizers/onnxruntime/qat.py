@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
+from onnx import ModelProto
 
 from quantizers.adapter import Report, Request, Trained
 from quantizers.capabilities import resolve_options
 from quantizers.onnxruntime.describe import describe
 from quantizers.onnxruntime.model import OnnxModel
-from quantizers.onnxruntime.prepare import Step
+from quantizers.onnxruntime.prepare import Step, save
 from quantizers.onnxruntime.reader import Tensor, WeightedOp
 from quantizers.schema import Backend, QuantizedLayer
 
@@ -66,10 +68,21 @@ def _exported(
     from quantizers.pytorch.export_onnx import to_qdq_onnx
 
     to_qdq_onnx(trained, path)
+    exported = onnx.load(path)
+    _forget_origins(exported)
+    save(exported, path)
     layers = {layer.name: layer for layer in trained.layers()}
     records = describe(path, {name: _after_training(op, layers[name]) for name, op in float_ops.items()}, request, folder)
     steps = [Step("Training", "In PyTorch, exported with the integers it ended with.")]
     return OnnxModel(path, records, request.technique, steps, training)
+
+
+def _forget_origins(model: ModelProto) -> None:
+    """Deletes what torch's exporter writes beside the model, which can be larger than it: source lines and stack traces."""
+    graph = model.graph
+    for entry in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
+        for field in ("metadata_props", "doc_string"):
+            entry.ClearField(field)
 
 
 def _after_training(op: WeightedOp, layer: QuantizedLayer) -> WeightedOp:

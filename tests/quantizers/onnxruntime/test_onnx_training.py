@@ -56,6 +56,11 @@ def test_both_arms_run_here_and_classify(trained: tuple[OnnxModel, list[Epoch]])
         np.testing.assert_allclose(logits[:100], plain, atol=1e-4)
 
 
+def test_the_file_holds_no_more_than_the_model(trained: tuple[OnnxModel, list[Epoch]]) -> None:
+    model, _ = trained
+    assert model.path.stat().st_size < 0.4 * len(zoo.load("mnist-cnn").onnx_model().SerializeToString())
+
+
 def test_layers_are_what_a_plain_reading_of_the_file_finds(trained: tuple[OnnxModel, list[Epoch]]) -> None:
     model, _ = trained
     stored = {one.name: numpy_helper.to_array(one) for one in onnx.load(model.path).graph.initializer}
