@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import distribution, machine, quality, size
+from benchmarks import distribution, machine, size
 from benchmarks._session import WAIT_POLICY
 from benchmarks.isolation import IsolatedErrors
 from benchmarks.outputs import LayerOutputs
+from experiments.judgement import judge
 from experiments.material import Material, load_material
 from experiments.shared import Baseline, quantize
 from experiments.spec import LatencyProtocol, TrialSpec
@@ -29,7 +30,7 @@ from experiments.store.store import Finished
 from experiments.timing import WAITING, Timed, Waiting, awaits_latency, measure_latency
 from models.float_model import ZooModel
 from quantizers import registry
-from quantizers.adapter import Batch, Epoch, QuantizedModel, Report
+from quantizers.adapter import Epoch, QuantizedModel, Report
 from quantizers.schema import Execution, QuantizedLayer
 
 __all__ = ["Timed", "Waiting", "awaits_latency", "measure_latency", "quantize_trial", "run_trial"]
@@ -38,7 +39,6 @@ ROOT = Path(__file__).parents[1]
 ISOLATION_SAMPLES, ISOLATION_BATCH = 32, 8
 """Each layer's own error needs three passes more than its cumulative one; tens of samples are enough for errors in dB."""
 NOT_ISOLATED = "only models of the zoo have a form in which single layers can be rounded"
-UNTRAINED = "only quantization-aware training trains"
 Live = Callable[[Mapping[str, Any]], None]
 """Hears of what a trial knows before it is done, in the shape the result will have: {"training": {"epochs": […]}}."""
 
@@ -92,8 +92,7 @@ def quantize_trial(spec: TrialSpec, workdir: Path, report: Report, shared: Path,
         layers, arrays = _compare_layers(material, described, baseline, candidate)
     with clock.stage("quality", 0.8, 1.0, "Measuring accuracy"):
         logits = candidate.predict(material.evaluation)
-        task_quality = asdict(quality.compare(baseline.logits, logits, material.labels, logits.shape[1]))
-        training = _training(candidate, baseline.logits, logits, material)
+        judged = judge(candidate, baseline.logits, logits, material)
     result = {
         "execution": candidate.execution.value,
         "execution_why_not_native": candidate.execution_why,
@@ -101,8 +100,7 @@ def quantize_trial(spec: TrialSpec, workdir: Path, report: Report, shared: Path,
         "layers_quantized": sum(layer["quantized"] for layer in layers),
         "steps": [asdict(step) for step in getattr(candidate, "steps", ())],  # of backends that prepare files of any origin
         "size": asdict(size.measure(candidate.path, baseline.path, described)),
-        "quality": task_quality,
-        **training,
+        **judged,
         **_without_latency(spec, candidate),
         "provenance": _provenance(spec, material, clock.seconds),
     }
@@ -161,23 +159,6 @@ def _isolated(material: Material, described: Sequence[QuantizedLayer]) -> dict[s
         if len(batch):
             errors.add(batch)
     return {name: {"isolated": asdict(report), "isolated_why_not": None} for name, report in errors.reports().items()}
-
-
-def _training(candidate: QuantizedModel, float_logits: Batch, logits: Batch, material: Material) -> dict[str, Any]:
-    """How the model was trained, and what that was worth: its paired difference to the control, on the same samples."""
-    if candidate.training is None:
-        return {"training": None, "training_why_not": UNTRAINED}
-    control = candidate.training.control.predict(material.evaluation)
-    classes = logits.shape[1]
-    against_control = quality.compare(control, logits, material.labels, classes)
-    gain = {name: getattr(against_control, name) for name in ("drop_pp", "drop_pp_ci95", "within_noise", "mcnemar_p")}
-    section = {
-        "epochs": [asdict(epoch) for epoch in candidate.training.history],
-        "seconds": candidate.training.seconds,
-        "control": asdict(quality.compare(float_logits, control, material.labels, classes)),
-        "against_control": gain,
-    }
-    return {"training": section}
 
 
 def _without_latency(spec: TrialSpec, candidate: QuantizedModel) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = {"quantizers": 0, "models": 1, "benchmarks": 2, "experiments": 3, "pages": 4}
-HEAVY = {"torch", "torchao", "tensorflow", "keras", "onnxruntime", "ai_edge_litert", "litert_quantizer"}
+HEAVY = {"torch", "torchao", "tensorflow", "keras", "onnxruntime", "ai_edge_litert", "litert_quantizer", "numba", "distributed"}
 LONGEST_FILE = 400
 
 

@@ -30,7 +30,10 @@ __all__ = ["SECTIONS", "Finished", "RunDocument", "Store"]
 RunDocument = dict[str, Any]
 """A RUN as the command line prints it: JSON-ready, absent = None beside NAME_why_not."""
 
-SECTIONS = ("execution", "layers_total", "layers_quantized", "size", "quality", "training", "latency", "memory", "provenance")
+SECTIONS = (
+    *("execution", "layers_total", "layers_quantized", "size", "quality", "training", "improvement"),
+    *("latency", "memory", "provenance"),
+)
 """What only a finished trial has; before that each is None, with the reason beside it."""
 _LISTED = [column for column in runs.c if column.name not in ("cancel", "digest", *FIGURES)]
 

@@ -12,6 +12,7 @@ from benchmarks.outputs import LayerOutputs
 from benchmarks.protocol import Protocol
 from experiments import shared as shared_work
 from experiments import timing, trial
+from experiments.judgement import PLAIN, UNTRAINED, judge
 from experiments.material import load_material
 from experiments.shared import FIDELITY_BATCH, Baseline, quantize
 from experiments.spec import ExperimentSpec, LatencyProtocol, Measurement, TrialSpec, plan
@@ -29,7 +30,7 @@ pytestmark = [
 
 SAMPLES = 40
 BRIEF = Protocol(runs=50, seconds=0.05, limit_seconds=5.0, opening_seconds=0.0)
-NOTHING_NEW = {"training": None, "training_why_not": "only quantization-aware training trains"}
+NOTHING_NEW = {"training": None, "training_why_not": UNTRAINED, "improvement": None, "improvement_why_not": PLAIN}
 
 
 def planned(backend: Backend, *techniques: str, latency: LatencyProtocol = LatencyProtocol.NONE) -> list[TrialSpec]:
@@ -136,7 +137,7 @@ def test_training_is_judged_against_its_control_on_the_same_samples(tmp_path: Pa
     wrong_five[:5] = np.roll(right[:5], 1, axis=1)
     history = (Epoch(Arm.QAT, 1, 0.5, 0.9, 2.0), Epoch(Arm.CONTROL, 1, 0.4, 0.8, 1.0))
     candidate = Answering(right, Trained(history, Answering(wrong_five), 3.0))
-    training = trial._training(candidate, right, right, material)["training"]
+    training = judge(candidate, right, right, material)["training"]
     assert [epoch["arm"] for epoch in training["epochs"]] == ["qat", "control"]
     assert training["seconds"] == 3.0
     assert training["control"]["top1"] == pytest.approx((SAMPLES - 5) / SAMPLES)
@@ -145,7 +146,20 @@ def test_training_is_judged_against_its_control_on_the_same_samples(tmp_path: Pa
     assert gain["mcnemar_p"] == pytest.approx(2 * 0.5**5)
     assert gain["drop_pp_ci95"][0] <= gain["drop_pp"] <= gain["drop_pp_ci95"][1]
     json.dumps(training)
-    assert trial._training(Answering(right), right, right, material) == NOTHING_NEW
+    assert NOTHING_NEW.items() <= judge(Answering(right), right, right, material).items()
+
+
+def test_better_rounding_is_judged_against_plain_rounding_on_the_same_samples(tmp_path: Path) -> None:
+    (spec,) = planned(Backend.TFLITE, "float32")
+    material = load_material(spec)
+    right = np.eye(10, dtype=np.float32)[material.labels]
+    candidate = Answering(right)
+    candidate.plain = Answering(np.roll(right, 1, axis=1))
+    improvement = judge(candidate, right, right, material)["improvement"]
+    assert improvement["plain"]["top1"] == 0.0
+    assert improvement["plain"]["output_sqnr_db"] == pytest.approx(10 * np.log10(1 / 2), abs=1e-6)
+    assert improvement["against_plain"]["drop_pp"] == pytest.approx(-100)
+    json.dumps(improvement)
 
 
 def test_the_learning_curve_grows_with_every_epoch() -> None:
