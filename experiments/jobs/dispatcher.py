@@ -1,7 +1,8 @@
 """What is started when, and what becomes of it: the worker's decisions, one `step` at a time, without a clock of the wall.
 
 Trials are quantized side by side. Latency is measured alone: when it is at the head of the queue nothing else is started, it
-waits until the rest has ended, and until no other worker on this machine measures.
+waits until the rest has ended, and until no other worker on this machine measures. An executor of several machines sees to that
+on each of them, and is given latency like anything else.
 """
 
 from __future__ import annotations
@@ -72,20 +73,22 @@ class Dispatcher:
     def _start(self) -> bool:
         """Starts what may start; True when runs are left waiting."""
         while (phase := self._store.next_phase()) is not None:
-            alone = any(job.phase is Phase.LATENCY for job in self._running)
+            alone = any(job.phase is Phase.LATENCY for job in self._running) and not self._executor.isolates_latency
             if alone or len(self._running) >= self._executor.slots:
                 return True
             job = self._quantize() if phase is Phase.QUANTIZE else self._measure()
             if job is None:
                 return True
-            limit = self._settings.trial_seconds * len(job.run_ids)
-            self._running[job] = _Watch(time.monotonic() + limit)
+            self._running[job] = _Watch(self._deadline(job))
             try:
                 self._executor.submit(job)
             except OSError:
                 traceback.print_exc()
                 self._exits.append(Exit(job, ends.CANNOT_KEEP))
         return False
+
+    def _deadline(self, job: Job) -> float:
+        return time.monotonic() + self._settings.trial_seconds * len(job.run_ids)
 
     def _quantize(self) -> Job | None:
         side_by_side = min(self._executor.slots, len(self._running) + self._store.queued(Phase.QUANTIZE))
@@ -94,7 +97,7 @@ class Dispatcher:
         return Job(Phase.QUANTIZE, (run_id,), self._worker, threads) if run_id else None
 
     def _measure(self) -> Job | None:
-        if self._running or not self._take_machine():
+        if not self._executor.isolates_latency and (self._running or not self._take_machine()):
             return None
         run_ids = self._store.claim_latency(os.getpid(), self._worker)
         if not run_ids:
@@ -124,7 +127,9 @@ class Dispatcher:
 
     def _stop_overdue(self) -> None:
         for job, watch in self._running.items():
-            if time.monotonic() > watch.deadline:
+            if self._executor.waits(job):
+                watch.deadline = self._deadline(job)
+            elif time.monotonic() > watch.deadline:
                 self._stop(job, Status.FAILED, ends.overdue(self._settings))
 
     def _stop(self, job: Job, status: Status, error: QuantScopeError | None = None) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from experiments.store.queue import Phase
+from quantizers.errors import QuantScopeError
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,19 @@ class Executor(Protocol):
     """Runs jobs, `slots` at once. A job that is cancelled is polled as well, once it is gone, within three seconds."""
 
     @property
-    def slots(self) -> int: ...
+    def slots(self) -> int:
+        """How many jobs may be submitted at once; 0 while there is nowhere to run one."""
+
+    @property
+    def trouble(self) -> QuantScopeError | None:
+        """What keeps it from running anything, if something does."""
+
+    @property
+    def isolates_latency(self) -> bool:
+        """Whether it sees to it itself that latency is measured alone on its machine."""
+
+    def waits(self, job: Job, /) -> bool:
+        """Whether a submitted job still waits for its machine, so that its time has not begun."""
 
     def submit(self, job: Job) -> None:
         """Starts a job; returns at once."""

@@ -28,6 +28,9 @@ class _Child:
 class LocalExecutor:
     """An `Executor` of child processes. Not safe to share between threads."""
 
+    trouble = None
+    isolates_latency = False
+
     def __init__(self, store: Store, slots: int) -> None:
         self._store, self._slots = store, slots
         self._children: dict[Job, _Child] = {}
@@ -35,6 +38,9 @@ class LocalExecutor:
     @property
     def slots(self) -> int:
         return self._slots
+
+    def waits(self, _job: Job) -> bool:
+        return False
 
     def submit(self, job: Job) -> None:
         log_path = self._store.log_path(job.run_ids[0])

@@ -9,6 +9,8 @@ from typing import TypeVar
 import psutil
 import pytest
 
+from benchmarks.dask_cluster import Cluster, dask_cluster
+from experiments.jobs.dask import DaskExecutor
 from experiments.jobs.executor import Executor, Exit, Job
 from experiments.jobs.local import LocalExecutor
 from experiments.spec import LatencyProtocol, Measurement, Plan, TrialSpec
@@ -23,7 +25,16 @@ SLOTS = 2
 PATIENCE_SECONDS = 120.0
 T = TypeVar("T")
 
-EXECUTORS: dict[str, Callable[[Store], Executor]] = {"local": lambda store: LocalExecutor(store, SLOTS)}
+EXECUTORS = ("local", "dask")
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A scheduler with two Dask workers on host addresses of their own."""
+    with dask_cluster(tmp_path_factory.mktemp("cluster")) as started:
+        for number in range(SLOTS):
+            started.add_worker(f"127.0.0.{number + 1}")
+        yield started
 
 
 @pytest.fixture
@@ -35,8 +46,19 @@ def job_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 @pytest.fixture(params=EXECUTORS)
 def executor(request: pytest.FixtureRequest, job_store: Store) -> Iterator[Executor]:
-    with closing(EXECUTORS[request.param](job_store)) as executor:
-        yield executor
+    if request.param == "local":
+        with closing(LocalExecutor(job_store, SLOTS)) as local:
+            yield local
+        return
+    address = request.getfixturevalue("cluster").address
+    with closing(DaskExecutor(job_store, address, job_store.register("cluster"))) as dask:
+
+        def ready() -> bool:
+            assert not dask.poll()
+            return dask.slots == SLOTS
+
+        wait_for(ready, "the Dask workers")
+        yield dask
 
 
 @pytest.fixture
@@ -70,7 +92,7 @@ def process_of(job: Job) -> psutil.Process | None:
 
 
 def test_jobs_overlap_and_each_is_polled_once_when_it_ended(job_store: Store, executor: Executor, jobs: list[Job]) -> None:
-    assert executor.slots == SLOTS
+    assert (executor.slots, executor.trouble) == (SLOTS, None)
     for job in jobs:
         executor.submit(job)
 
@@ -79,6 +101,7 @@ def test_jobs_overlap_and_each_is_polled_once_when_it_ended(job_store: Store, ex
         return all(job_store.run(job.run_ids[0])["progress"] > 0 for job in jobs)
 
     wait_for(both_at_work, "both at work at once")
+    assert not any(executor.waits(job) for job in jobs)
     exits: list[Exit] = []
     while len(exits) < len(jobs):
         exits += wait_for(executor.poll, "an end")

@@ -27,11 +27,16 @@ class Scripted:
     """An executor that remembers what it is asked; `end` makes a process of its end."""
 
     slots = 2
+    trouble = None
+    isolates_latency = False
 
     def __init__(self) -> None:
         self.running: list[Job] = []
         self.cancelled: list[Job] = []
         self._exits: list[Exit] = []
+
+    def waits(self, job: Job) -> bool:
+        return False
 
     def submit(self, job: Job) -> None:
         self.running.append(job)
