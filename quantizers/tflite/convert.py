@@ -88,21 +88,29 @@ def kernels(network: keras.Model) -> Mapping[str, NDArray[np.float32]]:
         ConversionFailed: a kernel holds NaN or infinity.
     """
     found = {}
-    for layer in network.layers:
-        kind = getattr(layer, "kind", type(layer).__name__)
-        if kind not in ("Conv2D", "DepthwiseConv2D", "Dense"):
-            continue
-        kernel = np.asarray(layer.kernel, np.float32)
+    for name, kind, values in _weighted(network):
+        kernel = np.asarray(values, np.float32)
         if not np.isfinite(kernel).all():
-            raise ConversionFailed(f"The weights of {layer.name} hold NaN or infinity.", "Train the model again.")
+            raise ConversionFailed(f"The weights of {name} hold NaN or infinity.", "Train the model again.")
         if kind == "Conv2D":
             kernel = kernel.transpose(3, 0, 1, 2)
         elif kind == "DepthwiseConv2D":
             kernel = kernel.reshape(1, *kernel.shape[:2], -1)
         else:
             kernel = kernel.T
-        found[layer.name] = kernel
+        found[name] = kernel
     return found
+
+
+def _weighted(network: keras.Model) -> Iterator[tuple[str, str, Any]]:
+    """Name, kind and kernel of every convolution and dense layer; a separable convolution is two of them."""
+    for layer in network.layers:
+        kind = getattr(layer, "kind", type(layer).__name__)
+        if kind == "SeparableConv2D":
+            yield f"{layer.name}/depthwise", "DepthwiseConv2D", layer.depthwise_kernel
+            yield f"{layer.name}/pointwise", "Conv2D", layer.pointwise_kernel
+        elif kind in ("Conv2D", "DepthwiseConv2D", "Dense"):
+            yield layer.name, kind, layer.kernel
 
 
 @contextmanager
