@@ -18,6 +18,7 @@ from experiments.material import Material
 from experiments.spec import TrialSpec
 from quantizers import registry
 from quantizers.adapter import Batch, Epoch, QuantizedModel, Report, Request
+from quantizers.capabilities import needs_calibration
 from quantizers.schema import Technique
 from quantizers.shared import once
 
@@ -97,7 +98,7 @@ def quantize(
     request = Request(
         technique,
         spec.options,
-        material.calibration if technique.needs_calibration else None,
+        material.calibration if needs_calibration(technique, spec.options) else None,
         folder,
         spec.keep_float,
         spec.measurement.seed,

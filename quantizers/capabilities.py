@@ -21,6 +21,7 @@ __all__ = [
     "Option",
     "capability",
     "check_options",
+    "needs_calibration",
     "parse_backend",
     "require",
     "require_keep_float",
@@ -112,6 +113,11 @@ def resolve_options(backend: Backend, technique: Technique, given: Mapping[str, 
     """
     cell = capability(backend, technique)
     return {o.name: _choose(o, given[o.name]) if o.name in given else o.default for o in cell.options}
+
+
+def needs_calibration(technique: Technique, options: Options) -> bool:
+    """Whether a technique looks at samples: to find ranges of activations, or to round for the outputs of its layers."""
+    return technique.needs_calibration or options.get("rounding", "nearest") != "nearest"
 
 
 def check_options(cells: list[Capability], given: Mapping[str, str | OptionValue]) -> None:

@@ -10,7 +10,7 @@ from models import datasets, zoo
 from models.float_model import FloatModel
 from quantizers import registry
 from quantizers.adapter import Adapter, Batch, QuantizedModel, Request, Training
-from quantizers.capabilities import BACKENDS, Capability, resolve_options, techniques
+from quantizers.capabilities import BACKENDS, Capability, needs_calibration, resolve_options, techniques
 from quantizers.numerics import dequantize, integer_range, quantize, tensor_error
 from quantizers.schema import QuantizedTensor, Role, Technique
 
@@ -60,10 +60,11 @@ def case(
     technique = Technique.parse(cell.code)
     adapter = registry.get(cell.backend)
     float_model = zoo.load(EVEN[cell.code]) if cell.code in EVEN else float_model
+    options = resolve_options(cell.backend, technique, {})
     asked = Request(
         technique=technique,
-        options=resolve_options(cell.backend, technique, {}),
-        calibration=samples if technique.needs_calibration else None,
+        options=options,
+        calibration=samples if needs_calibration(technique, options) else None,
         workdir=tmp_path_factory.mktemp("artefact"),
         training=training if technique.needs_training else None,
     )

@@ -10,6 +10,7 @@ from quantizers.capabilities import (
     Capability,
     capability,
     check_options,
+    needs_calibration,
     parse_backend,
     require,
     resolve_options,
@@ -104,3 +105,17 @@ def test_an_option_must_fit_one_of_the_techniques() -> None:
     assert "observer" in caught.value.hint
     with pytest.raises(InputError):
         check_options([cells[0]], {"observer": "minmax"})
+
+
+@pytest.mark.parametrize(
+    ("code", "options", "needed"),
+    [
+        ("weight_only_wi4", {}, False),
+        ("weight_only_wi4", {"rounding": "nearest"}, False),
+        ("weight_only_wi4", {"rounding": "compensated"}, True),
+        ("static_wi8_ai8", {"rounding": "nearest"}, True),
+        ("static_wi8_ai8", {}, True),
+    ],
+)
+def test_samples_are_needed_for_ranges_and_for_rounding_that_looks_at_outputs(code, options, needed) -> None:
+    assert needs_calibration(Technique.parse(code), options) is needed
