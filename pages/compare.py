@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,8 +14,10 @@ from models import zoo
 from pages._ui import charts, charts_layers, charts_tradeoff, comparison, reading, tables, url_state
 from pages._ui import format as fmt
 from pages._ui.charts_histogram import Histogram, histograms
-from pages._ui.charts_layers import LayerErrors, Order, Part
+from pages._ui.charts_layers import Figure, LayerErrors, Order, Part
+from pages._ui.closed_loop_view import choose_and_change, wait_for
 from pages._ui.errors import show_empty, show_error
+from pages._ui.inspector_charts import calibrated_range
 from pages._ui.metrics import METRICS, Metric, choose
 from pages._ui.theme import glyph, palette
 from quantizers.errors import UnknownName
@@ -24,6 +27,8 @@ RUNS, BASELINE, LAYER = "runs", "baseline", "layer"
 MOST = 8
 FIRST = 4
 FEW = 4
+TENSORS = {"weights": "weight", "outputs": "output"}
+PARTS = "  \n".join(f"**{part}**: {words}" for part, words in charts_layers.MEANINGS.items())
 
 
 def chips(runs: Sequence[Run], others: Sequence[Run], names: Mapping[str, str], baseline: Run | None) -> None:
@@ -159,31 +164,34 @@ def by_layer(runs: Sequence[Run], names: Mapping[str, str]) -> str | None:
     """Error layer by layer as lines and as a heat map; returns the layer that everything below shows."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         part = st.segmented_control(
-            "Error of", list(Part), default=Part.OUTPUT, required=True, key="compare_part", bind="query-params"
+            "Error of", list(Part), default=Part.OUTPUT, required=True, key="compare_part", bind="query-params", help=PARTS
+        )
+        figure = st.segmented_control(
+            "Figure", list(Figure), default=Figure.SQNR, required=True, key="compare_figure", bind="query-params"
         )
         order = st.segmented_control(
             "Order", list(Order), default=Order.EXECUTION, required=True, key="compare_order", bind="query-params"
         )
-        errors = LayerErrors.of(runs, Part(part or Part.OUTPUT))
+        errors = LayerErrors.of(runs, Part(part or Part.OUTPUT), Figure(figure or Figure.SQNR))
         layer = _choose_layer(errors)
     shown = errors.sorted(Order(order or Order.EXECUTION))
     lines, cells = st.columns([3, 2]) if len(runs) <= FEW else (st.container(), st.container())
     with lines:
         charts.show(
             charts_layers.error_lines(errors, names, palette(), layer),
-            title=charts_layers.title(errors, names, Part(part or Part.OUTPUT)),
+            title=charts_layers.title(errors, names),
             caption=charts_layers.caption(errors),
-            meaning=charts_layers.SQNR_MEANING,
-            alt="SQNR of every layer, one line a run, in execution order",
+            meaning=errors.meaning,
+            alt=f"{errors.figure} of every layer, one line a run, in execution order",
             key="compare_lines",
             on_select=partial(url_state.choose_clicked, "compare_lines", LAYER),
         )
     with cells:
         charts.show(
             charts_layers.heat_map(shown, names, palette(), layer),
-            title="SQNR in dB",
-            caption="Click a cell to choose its layer.",
-            alt="Heat map of SQNR, layers down and runs across",
+            title="SQNR in dB" if errors.figure is Figure.SQNR else "Cosine",
+            caption="Click a cell to choose its layer; what a cell has no room for is told when pointed at.",
+            alt=f"Heat map of {errors.figure}, layers down and runs across",
             key="compare_cells",
             on_select=partial(url_state.choose_clicked, "compare_cells", LAYER),
         )
@@ -202,23 +210,41 @@ def _choose_layer(errors: LayerErrors) -> str | None:
 
 
 def one_layer(runs: Sequence[Run], names: Mapping[str, str], layer: str) -> None:
-    """Histograms of one layer's weights, a row a run."""
+    """Histograms of one layer's weights or outputs, a row a run."""
+    tensor = st.segmented_control(
+        "Values of", list(TENSORS), default="weights", required=True, key="compare_tensor", bind="query-params"
+    )
+    part = TENSORS[tensor or "weights"]
     rows = []
     quantized = [run for run in runs if run["technique"] != "float32"]
     for run in quantized or runs:
         described = next((found for found in run["layers"] if found["name"] == layer), None)
-        row = Histogram.of(run, names[run["run_id"]], described, reading.arrays(run["run_id"])) if described else None
+        arrays = reading.arrays(run["run_id"])
+        row = Histogram.of(run, names[run["run_id"]], described, arrays, part) if described else None
+        if row and described and part == "output":
+            row = replace(row, clip=calibrated_range(described["output"]))
         rows += [row] if row else []
     if not rows:
-        st.caption(f"None of these runs kept a histogram of {layer}.")
+        st.caption(f"None of these runs kept a histogram of the {tensor} of {layer}.")
         return
+    dashed = (
+        "the range that calibration set" if part == "output" else "the representable range, the widest where channels differ"
+    )
     charts.show(
-        histograms(rows, palette()),
-        title=f"What happened to the weights of {layer}",
-        caption="Grey: float32. Line: dequantized. Dashed: the representable range, the widest where channels differ.",
-        alt=f"Histograms of {layer}'s weights, float and dequantized, one a run",
+        histograms(rows, palette(), "Weight value" if part == "weight" else "Output value"),
+        title=f"What happened to the {tensor} of {layer}",
+        caption=f"Grey: float32. Line: dequantized. Dashed: {dashed}.",
+        alt=f"Histograms of {layer}'s {tensor}, float and dequantized, one a run",
         key="compare_histograms",
     )
+
+
+def changed(runs: Sequence[Run], baseline: Run | None, layer: str) -> None:
+    """What became of a layer between the baseline and each other run."""
+    before = next((run for run in runs if baseline and run["run_id"] == baseline["run_id"]), None)
+    others = [run for run in runs if before and run["run_id"] != before["run_id"]]
+    if before and len(others) == 1 and (words := comparison.layer_words(before, others[0], layer)):
+        st.markdown(words)
 
 
 def parameters(runs: Sequence[Run], names: Mapping[str, str], layer: str | None) -> None:
@@ -277,10 +303,12 @@ found = {run["run_id"]: run for run in everything}
 wanted = url_state.read_list(RUNS)
 chosen = [found[run_id] for run_id in wanted if run_id in found][:MOST]
 st.title("Compare", anchor=False)
+stored = {run["run_id"] for run in library.store.runs(ids=wanted)}
+wait_for(library, [run_id for run_id in wanted if run_id in stored - found.keys()])
 for run_id in wanted:
-    if run_id not in found:
+    if run_id not in found and run_id not in stored:
         show_error(
-            UnknownName(f"There is no finished run “{run_id}”.", "It may have been deleted, or is still at work: see Runs.")
+            UnknownName(f"There is no finished run “{run_id}”.", "It may have been deleted, or was run elsewhere: see Runs.")
         )
 if not chosen:
     offers(everything)
@@ -296,5 +324,7 @@ trade_off(chosen, names)
 detailed = reading.all_with_layers(chosen)
 layer = by_layer(detailed, names)
 if layer:
+    changed(detailed, baseline, layer)
+    choose_and_change(library, chosen, layer, "compare")
     one_layer(detailed, names, layer)
 parameters(detailed, names, layer)

@@ -65,7 +65,7 @@ def show(library: Library, run: RunDocument) -> None:
     if chosen not in names:
         show_error(UnknownName.of("layer of this run", chosen, names))
         return
-    inspect(run, layers[names.index(chosen)], arrays)
+    inspect(library, run, layers[names.index(chosen)], arrays)
 
 
 def _table(run: RunDocument, layers: Sequence[Mapping[str, Any]], arrays: Mapping[str, NDArray[Any]], row: int | None) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import hypot
+from math import hypot, inf
 from typing import Any
 
 from pages._ui import format as fmt
@@ -16,6 +16,7 @@ from pages._ui.format import Verdict
 
 Run = Mapping[str, Any]
 Bounds = tuple[float, float]
+EXACT = inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,3 +106,20 @@ def _judge(bounds: Bounds | None, even: float, above: Verdict, below: Verdict, n
 def relatives(runs: Sequence[Run], baseline: Run | None) -> list[Relative]:
     """Every run against `baseline`, or each against its own float baseline when there is none."""
     return [against(run, baseline) if baseline else against_float(run) for run in runs]
+
+
+def layer_words(old: Run, new: Run, layer: str) -> str | None:
+    """What became of one layer's output between two runs that carry their layers; None when one has no error of it."""
+    before, after = (_output_sqnr(run, layer) for run in (old, new))
+    if before is None or after is None:
+        return None
+    exact = "now exact" if after == EXACT else f"now {fmt.decibels(after)}"
+    was = "exact" if before == EXACT else fmt.decibels(before)
+    return f"Output SQNR of **{layer}**: {was} before, {exact}."
+
+
+def _output_sqnr(run: Run, layer: str) -> float | None:
+    """dB, infinite where there is no error at all."""
+    found: Run = next((one["output"] or {} for one in run["layers"] if one["name"] == layer), {})
+    value: float | None = found.get("sqnr_db")
+    return EXACT if value is None and found.get("sqnr_db_why_not") == "exact" else value

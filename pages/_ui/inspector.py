@@ -10,9 +10,13 @@ import plotly.graph_objects as go
 import streamlit as st
 from numpy.typing import NDArray
 
+from experiments.library import Library
+from experiments.store.store import RunDocument
 from pages._ui import format as fmt
 from pages._ui.charts import show
 from pages._ui.charts_histogram import Histogram, histograms
+from pages._ui.closed_loop_view import change_layer
+from pages._ui.findings_layer import explain
 from pages._ui.inspector_charts import (
     Channels,
     calibrated_range,
@@ -22,9 +26,8 @@ from pages._ui.inspector_charts import (
     codes_finding,
     range_finding,
 )
+from pages._ui.inspector_errors import show_errors
 from pages._ui.theme import backend_colour, palette
-from quantizers.capabilities import CAPABILITIES
-from quantizers.schema import Backend
 
 SPIKE_PERCENT = 20
 """A bin that holds more, such as the zeros of a ReLU, would flatten all others on a linear axis."""
@@ -50,20 +53,19 @@ FIGURES = (
     ),
     Figure("weight", "clipping_share", "Clipping share", fmt.percent, "Of the weights' squared error; the rest is rounding."),
     Figure("weight", "levels_used", "Levels used", fmt.percent, "Distinct integer codes that occur, of all there are."),
-    Figure("weight", "cosine", "Cosine similarity", lambda value: fmt.fixed(value, 5), "1: the weights point the same way."),
-    Figure("weight", "max_abs", "Largest error", fmt.number, "The largest difference of a weight from its dequantized value."),
-    Figure("weight", "mse", "MSE", fmt.number, "Mean squared difference of the weights from what they became."),
 )
 
 
-def inspect(run: Mapping[str, Any], layer: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Draws everything there is to see of one layer of a finished run."""
+def inspect(library: Library, run: RunDocument, layer: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Draws everything there is to see of one layer of a finished run, and what can be changed about it."""
     st.subheader(layer["name"])
     st.caption(_describe(layer))
-    _run_again(run, layer)
+    st.markdown(" ".join(explain(layer, run["layers"], Channels.of(layer, arrays))))
+    change_layer(library, run, layer["name"], "layers_change")
     with st.grid(4, min_column_width=160):
         for figure in FIGURES:
             _figure(figure, layer)
+    show_errors(layer)
     left, right = st.columns(2)
     with left:
         _weights(run, layer, arrays)
@@ -86,22 +88,6 @@ def _describe(layer: Mapping[str, Any]) -> str:
     if not reason:
         return " · ".join(parts)
     return f"{' · '.join(parts)}. {reason if layer['quantized'] else f'Stays in float: {reason}'}"
-
-
-def _run_again(run: Mapping[str, Any], layer: Mapping[str, Any]) -> None:
-    """A link to the same experiment with this layer kept in float, where the technique can do that."""
-    cell = CAPABILITIES.get((Backend(run["backend"]), run["technique"]))
-    if cell is None or cell.keep_float_why_not or not layer["quantized"]:
-        return
-    query = {
-        "new_model": run["model"],
-        "new_data": run["measurement"]["data"],
-        "new_techniques": f"{run['backend']}:{run['technique']}",
-        "new_keep_float": [*run["keep_float"], layer["name"]],
-    }
-    st.page_link(
-        "new_experiment.py", label="Keep this layer in float and run again", icon=":material/replay:", query_params=query
-    )
 
 
 def _figure(figure: Figure, layer: Mapping[str, Any]) -> None:

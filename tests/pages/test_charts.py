@@ -109,14 +109,14 @@ def test_layer_errors_are_those_of_the_runs() -> None:
     for column, run in enumerate(RUNS):
         for row, layer in enumerate(run["layers"]):
             expected = layer["output"]["sqnr_db"]
-            assert errors.sqnr[row, column] == expected or (expected is None and np.isnan(errors.sqnr[row, column]))
+            assert errors.level[row, column] == expected or (expected is None and np.isnan(errors.level[row, column]))
     assert errors.reasons[0][0] == "exact"
 
 
 def test_worst_first_puts_the_lowest_sqnr_on_top_and_loses_nothing() -> None:
     errors = LayerErrors.of(RUNS, Part.WEIGHT)
     ranked = errors.sorted(Order.WORST)
-    lowest = np.nanmin(ranked.sqnr, axis=1)
+    lowest = np.nanmin(ranked.level, axis=1)
     assert list(lowest) == sorted(lowest)
     assert set(ranked.layers) == set(errors.layers)
     assert errors.worst() is not None
@@ -151,16 +151,16 @@ def test_heat_map_shows_every_figure_once_and_carries_its_layer() -> None:
     errors = LayerErrors.of(RUNS, Part.OUTPUT)
     figure = charts_layers.heat_map(errors, NAMES, LIGHT, None)
     colours, cells = figure.data
-    np.testing.assert_array_equal(colours.z, errors.sqnr)
+    np.testing.assert_array_equal(colours.z, errors.level)
     shown = {(cells.customdata[i], round(cells.x[i])): text for i, text in enumerate(cells.text) if text}
-    assert shown["conv2", 1] == f"{errors.sqnr[1, 1]:.1f}"
-    assert len(shown) == errors.sqnr.size
+    assert shown["conv2", 1] == f"{errors.level[1, 1]:.1f}"
+    assert len(shown) == errors.level.size
 
 
 def test_titles_of_nothing_lost() -> None:
     errors = LayerErrors.of(RUNS[:1], Part.OUTPUT)
     assert errors.worst() is None
-    assert "No layer" in charts_layers.title(errors, NAMES, Part.OUTPUT)
+    assert "No layer" in charts_layers.title(errors, NAMES)
 
 
 # ── histograms ────────────────────────────────────────────────────────────────────────────────────────────────────────────

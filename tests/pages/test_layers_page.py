@@ -9,7 +9,7 @@ import pytest
 from stored_runs import crash_next, finished, open_page, submit
 
 from experiments.store.store import Store
-from quantizers.schema import Backend
+from quantizers.schema import Backend, Status
 
 
 @pytest.fixture
@@ -87,11 +87,28 @@ def test_a_crashed_run_says_why_it_has_no_layers(store: Store) -> None:
     assert "The backend crashed on this model." in texts(test)
 
 
-def test_the_worst_layer_can_be_kept_in_float(store: Store) -> None:
+def test_a_changed_layer_becomes_a_new_run_shown_against_the_old_one(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pages._ui.closed_loop_view.ensure_worker", lambda: None)
+    monkeypatch.setattr("pages._ui.tray.ensure_worker", lambda: None)
     run_id = finished(store)[0]
     test = open_page("layers", run=run_id, layer="conv1")
-    link = next(link for link in test.page_link if link.label == "Keep this layer in float and run again")
-    assert "new_keep_float=conv1" in str(link.proto)
+    key = f"layers_change_{run_id}_conv1"
+    assert test.button(key=f"{key}_apply").disabled
+    test.checkbox(key=f"{key}_float").check().run()
+    test.button(key=f"{key}_apply").click().run()
+    assert not test.exception
+    (new,) = store.runs(status=Status.QUEUED)
+    assert new["keep_float"] == ["conv1"]
+    assert new["measurement"] == store.run(run_id)["measurement"]
+    assert "is measured" in test.get("progress")[0].text
+
+
+def test_what_a_technique_cannot_do_is_disabled_with_the_reason(store: Store) -> None:
+    run_id = finished(store)[2]
+    test = open_page("layers", run=run_id, layer="conv1")
+    more = test.checkbox(key=f"layers_change_{run_id}_conv1_bits")
+    assert more.disabled
+    assert "one width for all layers" in more.help
 
 
 def test_choosing_another_run_forgets_the_layer(store: Store) -> None:
