@@ -26,6 +26,7 @@ PAGE = "runs_page"
 ROWS = 50
 ROW_PIXELS = 35
 MAX_ROWS_SHOWN = 16
+# By the words of a choice: what is sorted by, and whether the largest come first.
 ORDERS: Mapping[str, tuple[Order, bool]] = {
     "Newest first": (Order.CREATED, True),
     "Oldest first": (Order.CREATED, False),
@@ -37,7 +38,6 @@ ORDERS: Mapping[str, tuple[Order, bool]] = {
     "Largest speed-up": (Order.SPEEDUP, True),
     "By model": (Order.MODEL, False),
 }
-"""By the words of a choice: what is sorted by, and whether the largest come first."""
 Facets = dict[str, Counter[str]]
 
 
