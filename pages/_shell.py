@@ -16,7 +16,9 @@ PAGES = (
     ("new_experiment", "New experiment", "add_circle", "Choose a model, data and techniques, and run them"),
     ("compare", "Compare", "compare_arrows", "Two to eight runs side by side"),
     ("layers", "Layers", "layers", "One run, every tensor"),
+    ("sensitivity", "Sensitivity", "equalizer", "Which layers need their bits, and the best bits within a budget"),
     ("playground", "Playground", "tune", "What would happen to one tensor on another grid"),
+    ("my_models", "My models", "folder_open", "Files of your own: what is in them, and what they take"),
     ("runs", "Runs", "history", "Everything that was run here"),
 )
 
