@@ -15,13 +15,16 @@ def check_calibration(samples: Batch | None, expected: tuple[int, ...]) -> Batch
     """The samples as contiguous float32, fit to calibrate a model that takes `expected` (without the batch).
 
     Raises:
-        BadData: there are none, their shape is another, one holds NaN or infinity, or all values are equal.
+        BadData: there are none, they are no real numbers, of another shape, NaN or infinite, or their values are all equal.
     """
     if samples is None or len(samples) == 0:
         raise BadData("Calibration needs samples, and there are none.", "Give at least one; 100 to 500 is usual.")
     if samples.shape[1:] != tuple(expected):
         what = f"Calibration samples have the shape {samples.shape[1:]}; the model takes {tuple(expected)}."
         raise BadData(what, "Give samples as the model takes them, channels last.")
+    if samples.dtype.kind not in "fiub":
+        what = f"Calibration samples are of the type {samples.dtype}, which no model takes."
+        raise BadData(what, "Give real numbers: float32 is usual.")
     unusable = int((~np.isfinite(samples.reshape(len(samples), -1)).all(axis=1)).sum())
     if unusable:
         what = f"{unusable} of {len(samples)} calibration samples hold NaN or infinity."

@@ -43,9 +43,7 @@ TECHNIQUES: tuple[Capability, ...] = (
         "weight_only_wi2",
         why_not="litert-quantizer takes 2 bits and, without an error, leaves every weight in float.",
     ),
-    _cell("weight_only_wi4_g32", why_not=_NO_BLOCKS),
-    _cell("weight_only_wi4_g128", why_not=_NO_BLOCKS),
-    _cell("weight_only_wi2_g32", why_not=_NO_BLOCKS),
+    *(_cell(f"weight_only_wi{bits}_g{size}", why_not=_NO_BLOCKS) for bits in (8, 4, 2) for size in (32, 64, 128)),
     _cell(
         "hybrid_wf16_ai8",
         why_not="TFLite has no kernels that multiply float16 weights by 8-bit activations.",
