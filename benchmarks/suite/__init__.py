@@ -12,6 +12,7 @@ from benchmarks.suite import (
     mixed_precision,
     native_int8,
     onnx_sweep,
+    page_switch,
     playground_drag,
     run_listing,
     sensitivity,
@@ -37,6 +38,7 @@ BENCHMARKS: Mapping[str, Callable[[], Figures]] = {
     "shared_work": shared_work.run,
     "ten_techniques": shared_work.run_ten,
     "run_listing": run_listing.run,
+    "page_switch": page_switch.run,
     "sensitivity": sensitivity.run,
     "mixed_precision": mixed_precision.run,
 }
