@@ -169,14 +169,12 @@ def frontier_finding(document: Document) -> str:
     """What mixed precision gains: the best choice at the cost of the uniform width where it gains most."""
     gains = []
     for uniform, equal in zip(document["uniform"], document["equal"], strict=True):
-        ours, theirs = (level(document, one["measured_loss"]) for one in (equal, uniform))
-        if ours is None or theirs is None or equal["technique"] == uniform["technique"]:
-            continue
-        gains.append((ours - theirs if document["metric"] == Metric.SQNR.value else theirs - ours, uniform, ours, theirs))
-    best = max(gains, key=lambda gain: gain[0], default=None)
-    if best is None or best[0] <= 0:
+        ours, theirs = equal["measured_loss"], uniform["measured_loss"]
+        if ours is not None and ours < theirs:
+            gains.append((theirs / ours if ours > 0 else math.inf, uniform, ours, theirs))
+    if not gains:
         return "Here no choice of widths beats one width for all layers at the same cost"
-    bits = next(iter(best[1]["bits"].values()))
-    unit = {Metric.SQNR: "\u202fdB", Metric.KL: " nats", Metric.DROP: " points lost"}[Metric(document["metric"])]
-    mixed, same = fmt.number(best[2]), fmt.number(best[3])
-    return f"At the cost of {bits} bits everywhere, mixed precision has {mixed}{unit} instead of {same}"
+    _, uniform, ours, theirs = max(gains, key=lambda gain: gain[0])
+    bits = next(iter(uniform["bits"].values()))
+    mixed, same = (loss_words(document, loss) for loss in (ours, theirs))
+    return f"At the cost of {bits} bits everywhere, mixed precision has {mixed} instead of {same}"
