@@ -165,7 +165,10 @@ def _weights_info(entry: Entry, architecture: str) -> ModelInfo:
 def _backends(entry: Entry) -> dict[Backend, str | None]:
     own = _OWN_BACKEND[entry.kind]
     elsewhere = f"A file of the kind {entry.kind} is quantized by {own} only."
-    return {backend: None if backend is own else elsewhere for backend in Backend} | dict(entry.inspection.backends)
+    found = entry.inspection
+    measurable = found.quantized and found.output_size is not None  # Catalogue's refusal keeps it from being quantized again.
+    reasons = {} if measurable else dict(found.backends)
+    return {backend: None if backend is own else elsewhere for backend in Backend} | reasons
 
 
 def _is_image(shape: tuple[int, ...]) -> bool:

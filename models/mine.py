@@ -31,7 +31,7 @@ from quantizers.errors import BadModel, UnknownName, Unsupported
 
 MAX_BYTES = 4 << 30
 _ENTRY = "entry.json"
-_STAGING = ".adding-"
+_STAGING, _REMOVED = ".adding-", ".removed-"
 _CHUNK = 1 << 20
 
 
@@ -85,7 +85,7 @@ def add(
             _architecture(answer),
         )
         _write(made, place)
-        place.rename(folder() / model_id)
+        _put(place, model_id)
     return entries.info(made)
 
 
@@ -118,13 +118,27 @@ def update(
 
 
 def remove(model_id: str) -> None:
-    """Deletes a model and its files.
+    """Takes a model out of the collection. Its files are kept for `restore` until the next one is removed.
 
     Raises:
         UnknownName: there is no such model.
     """
     entry(model_id)
-    shutil.rmtree(folder() / model_id)
+    for earlier in folder().glob(f"{_REMOVED}*"):
+        shutil.rmtree(earlier, ignore_errors=True)
+    (folder() / model_id).rename(folder() / f"{_REMOVED}{model_id}")
+
+
+def restore(model_id: str) -> None:
+    """Brings back the model that was removed last.
+
+    Raises:
+        UnknownName: it is not that one.
+    """
+    kept = [path.name.removeprefix(_REMOVED) for path in folder().glob(f"{_REMOVED}*")]
+    if model_id not in kept:
+        raise UnknownName.of("removed model", model_id, kept)
+    _put(folder() / f"{_REMOVED}{model_id}", model_id)
 
 
 def catalogue() -> tuple[ModelInfo, ...]:
@@ -185,6 +199,16 @@ def _architecture(answer: Answer) -> str | None:
 def _entries() -> Iterator[Entry]:
     for path in folder().glob(f"{PREFIX}*/{_ENTRY}"):
         yield Entry.from_dict(json.loads(path.read_text("utf-8")))
+
+
+def _put(place: Path, model_id: str) -> None:
+    """Gives a folder its name in the collection, unless the same model got there first."""
+    try:
+        place.rename(folder() / model_id)
+    except OSError:
+        if not (folder() / model_id / _ENTRY).exists():
+            raise
+        shutil.rmtree(place)
 
 
 def _write(made: Entry, place: Path) -> None:

@@ -33,6 +33,7 @@ def models_tab() -> None:
     """The uploader, the picker, and the model that is open."""
     drop_model()
     show_task("models")
+    undo()
     models = mine.catalogue()
     if not models:
         st.caption(
@@ -71,7 +72,7 @@ def pick(models: Sequence[ModelInfo]) -> str | None:
 def state(info: ModelInfo) -> str:
     """What can be done with a model, in a few words."""
     if info.why_not:
-        return "needs its input shape"
+        return "cannot be used yet"
     if info.quantized:
         return "quantized already"
     able = [BACKEND_TITLES[backend] for backend, why_not in info.backends.items() if why_not is None]
@@ -128,7 +129,7 @@ def actions(stored: Entry, info: ModelInfo) -> None:
         with st.popover("Rename", icon=":material/edit:"):
             key = f"models_title_{stored.id}"
             st.text_input("Name", stored.title, key=key, on_change=rename, args=(stored.id, key), max_chars=120)
-        st.button("Remove", key="models_remove", icon=":material/delete:", on_click=remove, args=(stored.id,))
+        st.button("Remove", key="models_remove", icon=":material/delete:", on_click=remove, args=(stored.id, stored.title))
 
 
 def quick_look(info: ModelInfo) -> list[Pair]:
@@ -145,9 +146,26 @@ def rename(model_id: str, key: str) -> None:
         mine.update(model_id, title=title)
 
 
-def remove(model_id: str) -> None:
+def remove(model_id: str, title: str) -> None:
     mine.remove(model_id)
+    st.session_state["models_removed"] = model_id, title
     st.query_params.pop("model", None)
+
+
+def undo() -> None:
+    """Offers to bring back the model that was removed last."""
+    removed = st.session_state.get("models_removed")
+    if removed is None:
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"{plain(removed[1])} was removed.", width="content")
+        st.button("Undo", key="models_undo", icon=":material/undo:", on_click=restore, args=(removed[0],))
+
+
+def restore(model_id: str) -> None:
+    del st.session_state["models_removed"]
+    mine.restore(model_id)
+    st.query_params["model"] = model_id
 
 
 st.title("My models")

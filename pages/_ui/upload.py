@@ -25,7 +25,7 @@ from quantizers.errors import BadModel, QuantScopeError
 
 POLL_SECONDS = 0.5
 MODEL_SUFFIXES = ("onnx", "tflite", "keras", "h5", "safetensors", "pt", "pth", "zip", "data")
-_SPECIAL = re.compile(r"([\\`*_\[\]<>#!|~$:&])")
+_SPECIAL = re.compile(r"([\\`*_\[\]<>#!|~$&]|:(?=\S))")
 
 
 @dataclass(frozen=True)

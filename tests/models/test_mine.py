@@ -96,13 +96,35 @@ def test_choices_are_remembered(cnn: bytes) -> None:
     assert changed.targets(np.array([0, 9])).tolist() == [1, 10]
 
 
-def test_a_model_is_removed_with_its_files(cnn: bytes, own_home: Path) -> None:
-    info = mine.add(cnn, "a.onnx")
+def test_a_removed_model_comes_back_until_the_next_one_is_removed(cnn: bytes, own_home: Path) -> None:
+    info, other = mine.add(cnn, "a.onnx"), mine.add(cnn, "b.onnx")
     mine.remove(info.id)
-    assert not list((own_home / "models").iterdir())
     for ask in (mine.remove, catalogue.info, catalogue.load, catalogue.layer_names):
         with pytest.raises(UnknownName):
             ask(info.id)
+    mine.restore(info.id)
+    assert catalogue.info(info.id) == info
+    mine.remove(info.id)
+    mine.remove(other.id)
+    with pytest.raises(UnknownName):
+        mine.restore(info.id)
+    assert [path.name for path in (own_home / "models").iterdir()] == [f".removed-{other.id}"]
+
+
+def test_a_model_added_anew_while_it_was_removed_stays(cnn: bytes, own_home: Path) -> None:
+    info = mine.add(cnn, "a.onnx")
+    mine.remove(info.id)
+    mine.add(cnn, "a.onnx")
+    mine.restore(info.id)
+    assert [path.name for path in (own_home / "models").iterdir()] == [info.id]
+
+
+def test_a_quantized_tflite_is_measured_as_it_is_and_not_quantized_again() -> None:
+    info = mine.add(ROOT / "examples" / "fashion-cnn--tflite--static_wi8_ai8" / "model.tflite", "int8.tflite")
+    assert info.quantized
+    assert catalogue.refusal(info, Backend.TFLITE, Technique.parse("float32")) is None
+    refused = catalogue.refusal(info, Backend.TFLITE, Technique.parse("dynamic_wi8"))
+    assert "is quantized already" in (refused.message if refused else "")
 
 
 def test_an_entry_of_a_later_version_says_so(cnn: bytes, own_home: Path) -> None:
