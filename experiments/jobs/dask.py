@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 RESOURCE = "quantscope-host"
 SLIVER = 1 / 1024
 """What quantizing takes of a host: little, for the Dask worker's threads say how often, and exact in binary."""
-CONNECT_SECONDS = 3.0
+CONNECT_SECONDS = 5.0
+ANSWER_SECONDS = 10.0
 RETRY_SECONDS = 5.0
 LOOK_SECONDS = 1.0
 POLL_SECONDS = 0.05
@@ -143,7 +144,7 @@ class DaskExecutor:
         try:
             client = self._client = self._client or self._connect()
             assert client.scheduler is not None
-            known = client.sync(client.scheduler.identity, n_workers=-1, callback_timeout=CONNECT_SECONDS)["workers"]
+            known = client.sync(client.scheduler.identity, n_workers=-1, callback_timeout=ANSWER_SECONDS)["workers"]
         except (OSError, TimeoutError) as error:
             self._disconnect()
             what = f"The Dask scheduler at {self._address} does not answer: {error or type(error).__name__}"

@@ -57,22 +57,23 @@ class Place:
 
 
 def look(seat: Seat) -> Place:
-    """Sees whether this host can work for `seat`, and where.
+    """Sees whether this host can work for `seat`, and where: in its own `$QUANTSCOPE_HOME` if it has one.
 
     Raises:
         ClusterUnavailable: it has another store, or could not hand over what its trials make.
         StoreError: its store cannot be opened.
     """
     here = socket.gethostname()
-    shared = (seat.home / seat.token).is_file()
-    place = Place(seat.home if shared else home(), shared)
+    seen = (seat.home / seat.token).is_file() and not os.environ.get("QUANTSCOPE_HOME")
+    folder = seat.home if seen else home()
+    place = Place(folder, (folder / seat.token).is_file())
     in_file = not os.environ.get(database.URL_VARIABLE, "").startswith("postgresql")
     if in_file and here != seat.hostname:
         raise ClusterUnavailable(f"The store is a file, which host {here} cannot share with {seat.hostname}.", STORE_HINT)
     if seat.owner not in Store(place.home).beats():
         raise ClusterUnavailable(f"The Dask worker on host {here} has another store.", STORE_HINT)
     url = os.environ.get(artefacts.URL_VARIABLE)
-    if not shared and (url is None or url != seat.artefacts_url):
+    if not place.shared and (url is None or url != seat.artefacts_url):
         raise ClusterUnavailable(f"Host {here} keeps what trials make in another place.", STORE_HINT)
     return place
 
@@ -93,8 +94,9 @@ def run(place: Place, job: Job, topic: str, key: str) -> None:
     store = Store(place.home)
     if job.phase is Phase.QUANTIZE:
         job = replace(job, threads=max(1, isolation.cores() // worker.state.nthreads))
-    if not place.shared:
-        _refuse_own_files(store, job)
+    if not place.shared and _refuses_own_files(store, job):
+        tell(code=0)
+        return
     code = isolation.ORPHANED
     with _undisturbed(job, wanted) as undisturbed:
         if undisturbed:
@@ -150,14 +152,16 @@ def _undisturbed(job: Job, wanted: Callable[[], bool]) -> Iterator[bool]:
     yield False
 
 
-def _refuse_own_files(store: Store, job: Job) -> None:
+def _refuses_own_files(store: Store, job: Job) -> bool:
     """Ends runs whose model or data a person has added: those files lie in a data directory that is not here."""
+    spec = store.spec(job.run_ids[0])
+    data = spec.measurement.data
+    if not (spec.model.startswith(entry.PREFIX) or data.startswith(my_data.PREFIX) or data.endswith(".npz")):
+        return False
+    error = InputError(
+        f"Host {socket.gethostname()} does not have the files of “{spec.model}” and “{data}”.",
+        "Models and data of one's own need Dask workers on the same data directory, or a run without a scheduler.",
+    )
     for run_id in job.run_ids:
-        spec = store.spec(run_id)
-        data = spec.measurement.data
-        if spec.model.startswith(entry.PREFIX) or data.startswith(my_data.PREFIX) or data.endswith(".npz"):
-            error = InputError(
-                f"Host {socket.gethostname()} does not have the files of “{spec.model}” and “{data}”.",
-                "Models and data of one's own need Dask workers on the same data directory, or a run without a scheduler.",
-            )
-            store.end(run_id, Status.FAILED, error, owner=job.owner)
+        store.end(run_id, Status.FAILED, error, owner=job.owner)
+    return True
