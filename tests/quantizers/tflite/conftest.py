@@ -18,6 +18,7 @@ from quantizers.tflite.adapter import TFLiteAdapter
 from quantizers.tflite.model import TFLiteModel
 
 CALIBRATION_SAMPLES = 50
+TEST_SAMPLES = 500
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,15 +41,21 @@ def subject() -> Callable[[str], Subject]:
         model = zoo.load(model_id)
         data = datasets.load(model.info.datasets[0])
         calibration, test = data.split("calibration"), data.split("test")
-        x = model.info.preprocess(test.x[:1000])
-        labels = None if test.y is None else test.y[:1000]
+        x = model.info.preprocess(test.x[:TEST_SAMPLES])
+        labels = None if test.y is None else test.y[:TEST_SAMPLES]
         return Subject(model, model.info.preprocess(calibration.x[:CALIBRATION_SAMPLES]), x, labels)
 
     return load
 
 
 @pytest.fixture(scope="session")
-def converted(subject: Callable[[str], Subject], tmp_path_factory: pytest.TempPathFactory) -> Convert:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What trials of a model share: its float conversion."""
+    return tmp_path_factory.mktemp("shared")
+
+
+@pytest.fixture(scope="session")
+def converted(subject: Callable[[str], Subject], shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Convert:
     @cache
     def convert(model_id: str, code: str, **given: OptionValue) -> TFLiteModel:
         technique = Technique.parse(code)
@@ -57,6 +64,7 @@ def converted(subject: Callable[[str], Subject], tmp_path_factory: pytest.TempPa
             resolve_options(Backend.TFLITE, technique, given),
             subject(model_id).calibration if technique.needs_calibration else None,
             tmp_path_factory.mktemp(f"{model_id}-{code}"),
+            shared=shared,
         )
         return TFLiteAdapter().quantize(subject(model_id).model, request, lambda fraction, what: None)
 

@@ -63,8 +63,11 @@ def with_nan(position: int) -> Any:
         (np.where(np.arange(20)[:, None] == 3, np.float32("inf"), SAMPLES), "1 of 20"),
         (SAMPLES[:, :16], r"\(16,\); the model takes \(32,\)"),
         (np.zeros_like(SAMPLES), "no range"),
+        (SAMPLES.astype(str), "of the type <U"),
+        (SAMPLES.astype(object), "of the type object"),
+        (SAMPLES.astype(np.complex64), "of the type complex64"),
     ],
-    ids=["none", "empty", "all-nan", "one-infinite", "shape", "constant"],
+    ids=["none", "empty", "all-nan", "one-infinite", "shape", "constant", "words", "objects", "complex"],
 )
 def test_unusable_calibration_samples_are_refused(request_for, code, samples, said):
     with pytest.raises(BadData, match=said):

@@ -21,12 +21,12 @@ def quiet(fraction: float, what: str) -> None:
 
 
 @pytest.fixture
-def make(subject, tmp_path_factory):
+def make(subject, shared, tmp_path_factory):
     def quantize(code: str, model_id: str = "fashion-cnn", keep_float: tuple[str, ...] = (), **options: object):
         technique, case = Technique.parse(code), subject(model_id)
         resolved = resolve_options(Backend.TFLITE, technique, options)
         samples = case.calibration if technique.needs_calibration else None
-        request = Request(technique, resolved, samples, tmp_path_factory.mktemp("mixed"), keep_float)
+        request = Request(technique, resolved, samples, tmp_path_factory.mktemp("mixed"), keep_float, shared=shared)
         return TFLiteAdapter().quantize(case.model, request, quiet)
 
     return quantize

@@ -19,16 +19,20 @@ from quantizers.tflite.model import TFLiteModel
 
 pytestmark = pytest.mark.adapter
 
-MODELS = ["mnist-mlp", "mnist-cnn", "fashion-cnn", "fashion-resnet"]
+MODELS = ["mnist-mlp", "fashion-cnn", "fashion-resnet"]
+MORE = [pytest.param("mnist-cnn", marks=pytest.mark.matrix)]
+"""Has no kind of layer that the others lack."""
 CONVERTER = ["float32", "dynamic_wi8", "static_wi8_ai8", "static_wi8_ai16", "float16"]
 RECIPES = ["dynamic_wi4", "static_wi4_ai8", "weight_only_wi8", "weight_only_wi4"]
 CODES = CONVERTER + RECIPES
-VARIANTS = [(model, code, {}) for model in MODELS for code in CODES] + [
+VARIANTS = [
+    *((model, code, {}) for model in MODELS for code in CODES),
+    *(pytest.param("mnist-cnn", code, {}, marks=pytest.mark.matrix) for code in CODES),
     ("fashion-cnn", "static_wi8_ai8", {"per_channel": False}),
     ("fashion-cnn", "static_wi8_ai8", {"io": "uint8"}),
     ("fashion-cnn", "static_wi8_ai8", {"io": "float32"}),
 ]
-every_model = pytest.mark.parametrize("model_id", MODELS)
+every_model = pytest.mark.parametrize("model_id", [*MODELS, *MORE])
 every_variant = pytest.mark.parametrize(("model_id", "code", "options"), VARIANTS)
 
 
@@ -116,7 +120,7 @@ def folded(network: Any, name: str) -> tuple[NDArray[np.float64], NDArray[np.flo
     return (kernel.transpose(3, 0, 1, 2) if kernel.ndim == 4 else kernel.T), bias
 
 
-@pytest.mark.parametrize("model_id", [*MODELS, pytest.param("efficientnet-lite0", marks=pytest.mark.matrix)])
+@pytest.mark.parametrize("model_id", [*MODELS, *MORE, pytest.param("efficientnet-lite0", marks=pytest.mark.matrix)])
 def test_references_are_the_folded_weights_of_the_layer_of_that_name(converted, subject, model_id):
     network = subject(model_id).model.keras_model()
     for code in CODES:
@@ -178,7 +182,7 @@ def test_types_of_a_technique_reach_every_layer(converted, code, weight, bias, a
         assert (layer.why_not is None) == layer.quantized
 
 
-@pytest.mark.parametrize("model_id", MODELS)
+@pytest.mark.parametrize("model_id", [*MODELS, *MORE])
 def test_dynamic_range_leaves_small_weights_in_float_and_says_so(converted, model_id):
     for layer in converted(model_id, "dynamic_wi8").layers():
         large = layer.weight.codes.size >= 1024

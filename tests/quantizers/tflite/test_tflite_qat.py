@@ -33,7 +33,8 @@ def training(subject):
 
 
 @pytest.mark.parametrize(
-    "model_id", ["mnist-mlp", "mnist-cnn", "fashion-cnn", pytest.param("fashion-resnet", marks=pytest.mark.matrix)]
+    "model_id",
+    ["mnist-mlp", "fashion-cnn", *(pytest.param(name, marks=pytest.mark.matrix) for name in ("mnist-cnn", "fashion-resnet"))],
 )
 @pytest.mark.parametrize("code", BITS)
 def test_the_file_predicts_as_the_trained_network_on_the_whole_test_split(subject, training, model_id, code):
@@ -117,6 +118,38 @@ def test_training_without_samples_is_refused(subject, tmp_path):
     case = subject("mnist-mlp")
     with pytest.raises(BadData, match="labelled samples"):
         TFLiteAdapter().quantize(case.model, request_of("qat_wi8_ai8", case.calibration, None, tmp_path), quiet)
+
+
+def test_a_seed_repeats_both_arms_and_another_gives_others(tmp_path):
+    """Of a network with dropout, which draws as it trains, besides the order of the samples."""
+    import keras
+
+    from quantizers.tflite.qat import quantization_aware
+
+    keras.utils.set_random_seed(0)
+    network = keras.Sequential(
+        [
+            keras.Input((16,)),
+            keras.layers.Dense(16, "relu", name="a"),
+            keras.layers.Dropout(0.5),
+            keras.layers.Dense(4, name="b"),
+        ]
+    )
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((200, 16)).astype(np.float32), rng.integers(0, 4, 200)
+    asked = request_of("qat_wi8_ai8", x, Training(x, y, x, y), tmp_path, epochs=1)
+    once, again, other = (quantization_aware(network, replace(asked, seed=seed), x, quiet) for seed in (3, 3, 4))
+    for layer, repeated in zip(stored(once), stored(again), strict=True):
+        np.testing.assert_array_equal(layer.codes, repeated.codes)
+        np.testing.assert_array_equal(layer.params.scale, repeated.params.scale)
+    assert [epoch.loss for epoch in once.training.history] == [epoch.loss for epoch in again.training.history]
+    for layer, differing in zip(stored(once), stored(other), strict=True):
+        assert not np.array_equal(layer.params.scale, differing.params.scale)
+
+
+def stored(model):
+    """The weights of both arms' files."""
+    return [layer.weight for arm in (model, model.training.control) for layer in arm.layers()]
 
 
 def test_a_softmax_at_the_end_is_trained_before_it_and_stored_after_it():

@@ -57,10 +57,10 @@ def test_two_bit_weight_only_is_a_silent_no_op_and_found_out(by_hand):
 
 
 @pytest.mark.parametrize("code", PARTLY)
-def test_layers_kept_in_float_stay_so_and_the_others_do_not(subject, converted, tmp_path, code):
+def test_layers_kept_in_float_stay_so_and_the_others_do_not(subject, converted, shared, tmp_path, code):
     case, technique = subject("fashion-cnn"), Technique.parse(code)
     samples = case.calibration if technique.needs_calibration else None
-    request = Request(technique, {}, samples, tmp_path, keep_float=("conv4", "dense"))
+    request = Request(technique, {}, samples, tmp_path, ("conv4", "dense"), shared=shared)
     model = TFLiteAdapter().quantize(case.model, request, quiet)
     whole = {layer.name: layer for layer in converted("fashion-cnn", code).layers()}
     for layer in model.layers():

@@ -12,9 +12,11 @@ from quantizers.tflite.adapter import TFLiteAdapter
 
 pytestmark = pytest.mark.adapter
 
-MODELS = ["mnist-mlp", "mnist-cnn", "fashion-cnn", "fashion-resnet"]
+MODELS = ["mnist-mlp", "fashion-cnn", "fashion-resnet"]
+MORE = [pytest.param("mnist-cnn", marks=pytest.mark.matrix)]
+"""Has no kind of layer that the others lack."""
 CODES = ["binary", "ternary"]
-every_model = pytest.mark.parametrize("model_id", MODELS)
+every_model = pytest.mark.parametrize("model_id", [*MODELS, *MORE])
 every_code = pytest.mark.parametrize("code", CODES)
 
 
@@ -64,9 +66,9 @@ def test_the_runtime_holds_these_weights_and_nothing_else_has_changed(converted,
 
 
 @every_code
-def test_layers_kept_in_float_keep_their_weights(subject, converted, tmp_path, code):
+def test_layers_kept_in_float_keep_their_weights(subject, converted, shared, tmp_path, code):
     case = subject("fashion-cnn")
-    request = Request(Technique.parse(code), {}, None, tmp_path, keep_float=("conv1", "dense"))
+    request = Request(Technique.parse(code), {}, None, tmp_path, keep_float=("conv1", "dense"), shared=shared)
     model = TFLiteAdapter().quantize(case.model, request, lambda fraction, what: None)
     for layer, whole in zip(model.layers(), converted("fashion-cnn", code).layers(), strict=True):
         kept = layer.name in ("conv1", "dense")
