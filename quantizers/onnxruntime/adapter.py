@@ -13,6 +13,7 @@ import numpy as np
 
 from quantizers.adapter import Report, Request
 from quantizers.calibration import check_calibration
+from quantizers.capabilities import needs_calibration
 from quantizers.errors import ConversionFailed, QuantScopeError, UnknownName
 from quantizers.schema import Backend, Options
 
@@ -44,17 +45,18 @@ class OnnxRuntimeAdapter:
             NothingQuantized: every layer is float although the technique quantizes.
             ConversionFailed: the runtime refused the model, or the result does not compute.
         """
-        from quantizers.onnxruntime.convert import Job, convert
-        from quantizers.onnxruntime.describe import by_layer, describe
-        from quantizers.onnxruntime.model import OnnxModel, check
-        from quantizers.onnxruntime.prepare import compare_size, prepare, save
+        from quantizers.onnxruntime.convert import Job
+        from quantizers.onnxruntime.describe import by_layer
+        from quantizers.onnxruntime.finish import finish
+        from quantizers.onnxruntime.prepare import prepare
         from quantizers.onnxruntime.qat import quantization_aware
 
         for name in request.keep_float:
             if name not in model.layer_names:
                 raise UnknownName.of("layer", name, model.layer_names)
         shape = model.info.input_shape
-        samples = check_calibration(request.calibration, shape) if request.technique.needs_calibration else None
+        needed = needs_calibration(request.technique, request.options)
+        samples = check_calibration(request.calibration, shape) if needed else None
         path = request.workdir / ARTEFACT
         with TemporaryDirectory() as name, _refusals():
             folder = Path(name)
@@ -65,14 +67,9 @@ class OnnxRuntimeAdapter:
             if request.technique.needs_training:
                 return quantization_aware(model, request, path, float_ops, folder, report)
             job = Job(request, prepared.model, folder / "prepared.onnx", float_ops, samples, folder, report, [*prepared.steps])
-            save(convert(job), path)
-            report(0.9, "Reading the converted file")
-            records = describe(path, float_ops, request, folder)
-            job.steps.append(compare_size(job.path, path))
-            quantized = OnnxModel(path, records, request.technique, job.steps)
-            sample = samples[:1] if samples is not None else np.zeros((1, *shape), np.float32)
-            check(quantized, request.technique, sample if prepared.runs_on_noise or samples is not None else None)
-        return quantized
+            noise = np.zeros((1, *shape), np.float32) if prepared.runs_on_noise else None
+            sample = noise if samples is None else samples[:1]
+            return finish(job, path, sample)
 
     def open(self, artefact: Path, options: Options, threads: int) -> OnnxSession:  # noqa: ARG002 - nothing to choose here
         """Loads an .onnx on the CPU, ready to be timed. Neither onnx nor a framework is imported."""

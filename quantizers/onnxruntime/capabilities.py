@@ -25,24 +25,33 @@ _WEIGHT_RANGE = Option(
     ("minmax", "mse", "hqq"),
     "Range of a channel's or group's weights: all of it (RTN), that of least squared error, or half-quadratic (HQQ)",
 )
+_ROUNDING = Option(
+    "rounding",
+    ("nearest", "compensated", "learned"),
+    "To the nearest code, each error compensated by later weights (GPTQ), or learned layer by layer (AdaRound)",
+)
 _ACTIVATIONS = Option("activations", ("affine", "symmetric"), "Whether the zero point of activations is free or in the middle")
 _EPOCHS = Option("epochs", (2, 1, 3, 5, 10), "Passes over the training samples, in each of the two arms")
 _RATE = Option("learning_rate", (3e-4, 1e-3, 1e-4, 3e-5), "Of AdamW at the start; it falls to zero along a cosine")
 
 _cell = partial(cell, Backend.ONNXRUNTIME)
+
+
+def _weight_only(bits: int, scheme: Option) -> list[Capability]:
+    """One scale a channel, and one for each 32, 64 or 128 weights of it."""
+    groups = ("", "_g32", "_g64", "_g128")
+    return [_cell(f"weight_only_wi{bits}{group}", scheme, _WEIGHT_RANGE, _ROUNDING) for group in groups]
+
+
 TECHNIQUES: tuple[Capability, ...] = (
     _cell("float32"),
     _cell("dynamic_wi8", _OP_TYPES, _PER_CHANNEL, _DYNAMIC_TYPES),
     _cell("static_wi8_ai8", _FORMAT, _TYPES, _PER_CHANNEL, _REDUCE_RANGE, _CALIBRATOR),
     _cell("static_wi8_ai16", _PER_CHANNEL, _CALIBRATOR),
     _cell("static_wi4_ai8", _PER_CHANNEL, _CALIBRATOR),
-    _cell("weight_only_wi8", _SCHEME, _WEIGHT_RANGE),
-    _cell("weight_only_wi8_g32", _SCHEME, _WEIGHT_RANGE),
-    _cell("weight_only_wi4", _SCHEME, _WEIGHT_RANGE),
-    _cell("weight_only_wi4_g32", _SCHEME, _WEIGHT_RANGE),
-    _cell("weight_only_wi4_g128", _SCHEME, _WEIGHT_RANGE),
-    _cell("weight_only_wi2", _SCHEME_2, _WEIGHT_RANGE),
-    _cell("weight_only_wi2_g32", _SCHEME_2, _WEIGHT_RANGE),
+    *_weight_only(8, _SCHEME),
+    *_weight_only(4, _SCHEME),
+    *_weight_only(2, _SCHEME_2),
     _cell("float16"),
     _cell("qat_wi8_ai8", _EPOCHS, _RATE, _ACTIVATIONS),
     _cell("qat_wi4_ai8", _EPOCHS, _RATE, _ACTIVATIONS),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnx
 from onnx import ModelProto, TensorProto
@@ -19,11 +20,16 @@ from quantizers.onnxruntime.session import OnnxSession
 from quantizers.onnxruntime.weights import Rewriter
 from quantizers.schema import Mode, Scheme
 
+if TYPE_CHECKING:
+    from quantizers.onnxruntime.improve import OutputRounding
+
 _PRODUCTS = ["MatMul", "Gemm"]
 _GROUPS = (None, 16, 32, 64, 128, 256)
 """Group sizes that MatMulNBits has a kernel for."""
 _BY_TOOLS = (Mode.STATIC, Mode.DYNAMIC, Mode.HYBRID, Mode.MIXED)
 """Modes that the runtime's own tools do, which look at the main graph only."""
+NEAREST = "nearest"
+"""The value of the option `rounding` that needs no samples."""
 _TYPES = {"u8": QuantType.QUInt8, "s8": QuantType.QInt8}
 
 
@@ -177,9 +183,26 @@ def _weight_only(job: Job) -> ModelProto:
     assert technique.weight_bits is not None
     scheme = Scheme(str(job.request.options.get("scheme", Scheme.SYMMETRIC)))
     fit = str(job.request.options.get("weight_range", "minmax"))
-    for layer in job.layers:
-        rewriter.integers(layer, technique.weight_bits, group_size=technique.group_size, scheme=scheme, fit=fit)
+    rounding = _output_rounding(job)
+    for done, layer in enumerate(job.layers):
+        job.report(0.2 + 0.7 * done / len(job.layers), f"Rounding {layer}")
+        rewriter.integers(
+            layer, technique.weight_bits, group_size=technique.group_size, scheme=scheme, fit=fit, rounding=rounding
+        )
+    if rounding is not None:
+        job.steps.append(rounding.step)
     return rewriter.finish()
+
+
+def _output_rounding(job: Job) -> OutputRounding | None:
+    """What finds better codes than the nearest, if that is asked for. Its mathematics is torch's, which is slow to load."""
+    method = str(job.request.options.get("rounding", NEAREST))
+    if method == NEAREST:
+        return None
+    from quantizers.onnxruntime.improve import OutputRounding
+
+    assert job.samples is not None
+    return OutputRounding(method, job.prepared, job.samples)
 
 
 def _every_layer(change: Callable[[Rewriter, str], None]) -> Recipe:

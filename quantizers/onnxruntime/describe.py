@@ -22,7 +22,7 @@ from quantizers.onnxruntime.reader import DYNAMIC, REPLACED_GEMM, Tensor, Weight
 from quantizers.onnxruntime.session import OnnxSession
 from quantizers.schema import Mode, QuantizedLayer, QuantizedTensor, Role
 
-_INTEGER_KERNELS = (
+INTEGER_KERNELS = (
     "QLinearConv",
     "QLinearMatMul",
     "QGemm",
@@ -88,7 +88,7 @@ def describe(path: Path, float_ops: Mapping[str, WeightedOp], request: Request, 
 
 def runs_in_integers(op: WeightedOp, kernels: Mapping[str, str]) -> bool:
     """Whether the runtime computes a layer with integers; `kernels` as `kernels_by_constant` gives them."""
-    return kernels.get(op.weight.name, "") in _INTEGER_KERNELS
+    return kernels.get(op.weight.name, "") in INTEGER_KERNELS
 
 
 def kernels_by_constant(path: Path, folder: Path) -> dict[str, str]:

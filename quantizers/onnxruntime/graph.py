@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from quantizers.onnxruntime.scopes import bodies, inner, walk
 
@@ -66,6 +66,16 @@ def attribute(node: NodeProto, name: str, default: Any) -> Any:
     """The value of a node's attribute, or `default` where it is not written."""
     found = next((entry for entry in node.attribute if entry.name == name), None)
     return default if found is None else helper.get_attribute_value(found)
+
+
+def computing(model: ModelProto, name: str) -> ModelProto:
+    """A copy of a model that computes one tensor of its main graph and nothing that this does not need."""
+    part = ModelProto()
+    part.CopyFrom(model)
+    del part.graph.output[:]
+    part.graph.output.append(ValueInfoProto(name=name))
+    prune(part)
+    return part
 
 
 def prune(model: ModelProto) -> None:

@@ -29,7 +29,7 @@ _WHY_SIMULATED = {
 
 
 class OnnxModel:
-    """Meets `quantizers.adapter.QuantizedModel`."""
+    """Meets `quantizers.adapter.QuantizedModel`, and `Improvable`."""
 
     def __init__(
         self,
@@ -38,9 +38,11 @@ class OnnxModel:
         technique: Technique,
         steps: Sequence[Step] = (),
         training: Trained | None = None,
+        plain: OnnxModel | None = None,
     ) -> None:
         self.path = path
         self.training = training
+        self.plain = plain
         self.execution_why = _WHY_SIMULATED.get(technique.mode)
         self.execution = Execution.SIMULATED if self.execution_why else Execution.NATIVE
         self._records = records

@@ -7,7 +7,7 @@ is quantized in groups becomes a MatMulNBits; float16 is a constant behind a Cas
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ from quantizers.onnxruntime.reader import Tensor, WeightedOp
 from quantizers.onnxruntime.scopes import walk
 from quantizers.pytorch.weights import Choice, integers
 from quantizers.schema import Integers, QuantParams, Scheme
+
+if TYPE_CHECKING:
+    from quantizers.onnxruntime.improve import OutputRounding
 
 _TWO_BIT_OPSET, _TWO_BIT_IR = 25, 13
 """The first versions of ONNX that know 2-bit integers."""
@@ -47,14 +50,19 @@ class Rewriter:
         group_size: int | None = None,
         scheme: Scheme = Scheme.SYMMETRIC,
         fit: str = "minmax",
+        rounding: OutputRounding | None = None,
     ) -> None:
         """Rounds to the nearest code, per output channel or per group of consecutive weights of one channel.
 
         Args:
             fit: how the range of a channel or group is found: one of `quantizers.pytorch.weights.Choice.fit`.
+            rounding: what finds better codes; layers have to come in the model's order then.
         """
         choice = Choice(group_size, affine=scheme is Scheme.AFFINE, fit=fit)
-        codes, params = integers(_weight(self._float[layer]), bits, choice)
+        weight = _weight(self._float[layer])
+        codes, params = integers(weight, bits, choice)
+        if rounding is not None:
+            codes = rounding.codes(layer, weight, (codes, params), self._so_far())
         rows = codes.reshape(len(codes), -1)
         if params.group_size is None or not self._is_plain_product(layer):
             self._dequantized(layer, rows, params)
@@ -98,10 +106,18 @@ class Rewriter:
 
     def finish(self) -> ModelProto:
         """The model, raised to the first opset with 2-bit integers if it holds any."""
-        prune(self._model)
+        return self._finished(self._model)
+
+    def _so_far(self) -> ModelProto:
+        copy = ModelProto()
+        copy.CopyFrom(self._model)
+        return self._finished(copy)
+
+    def _finished(self, model: ModelProto) -> ModelProto:
+        prune(model)
         if not self._two_bits:
-            return self._model
-        raised: ModelProto = version_converter.convert_version(self._model, _TWO_BIT_OPSET)
+            return model
+        raised: ModelProto = version_converter.convert_version(model, _TWO_BIT_OPSET)
         raised.ir_version = _TWO_BIT_IR
         return raised
 

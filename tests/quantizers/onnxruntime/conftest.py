@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from models import datasets, zoo
 from models.float_model import FloatModel
 from quantizers.adapter import Batch, Request
+from quantizers.capabilities import needs_calibration
 from quantizers.onnxruntime.adapter import OnnxRuntimeAdapter
 from quantizers.onnxruntime.model import OnnxModel
 from quantizers.schema import OptionValue, Technique
@@ -48,7 +49,7 @@ def quantized(subject: Callable[[str], Subject], tmp_path_factory: pytest.TempPa
     @cache
     def quantize(model_id: str, code: str, keep_float: tuple[str, ...] = (), **options: OptionValue) -> OnnxModel:
         technique = Technique.parse(code)
-        calibration = subject(model_id).calibration if technique.needs_calibration else None
+        calibration = subject(model_id).calibration if needs_calibration(technique, options) else None
         request = Request(technique, options, calibration, tmp_path_factory.mktemp("artefact"), keep_float)
         return OnnxRuntimeAdapter().quantize(subject(model_id).model, request, lambda fraction, what: None)
 

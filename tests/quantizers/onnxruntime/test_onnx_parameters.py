@@ -41,6 +41,9 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("static_wi4_ai8", {}),
     *((f"weight_only_wi{bits}", {"scheme": scheme}) for bits in (8, 4, 2) for scheme in ("symmetric", "affine")),
     *((f"weight_only_wi{bits}_g32", {"scheme": scheme}) for bits in (8, 4, 2) for scheme in ("symmetric", "affine")),
+    ("weight_only_wi8_g128", {}),
+    ("weight_only_wi4_g64", {"scheme": "affine"}),
+    ("weight_only_wi2_g64", {}),
     ("binary", {}),
     ("ternary", {}),
     ("hybrid_wf16_ai8", {}),
@@ -317,7 +320,7 @@ SQNR_FLOOR = {"float16": 65, "weight_only_wi4": 12, "weight_only_wi2": 1, "stati
 @every_model
 @every_variant
 def test_stored_weights_are_as_near_the_float_ones_as_their_bits_allow(quantized, model_id, code, options):
-    floor = SQNR_FLOOR.get(code.removesuffix("_g32"), 25 if options.get("reduce_range") else 30)
+    floor = SQNR_FLOOR.get(code.split("_g")[0], 25 if options.get("reduce_range") else 30)
     for layer in quantized(model_id, code, **options).layers():
         weight = layer.weight
         real = weight.codes if weight.params is None else dequantize(weight.codes, weight.params)
