@@ -40,7 +40,7 @@ class Client:
 
     def _hear(self, message: Any, socket: Any) -> None:
         kind = message.WhichOneof("type")
-        if kind == "new_session" and not message.new_session.fragment_ids_this_run:
+        if kind == "new_session" and not message.metadata.run.fragment_ids:
             self._script = message.new_session.page_script_hash
             self._stop(list(self._clocks))
         elif kind == "auto_rerun":

@@ -11,11 +11,9 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from experiments.jobs.eta import Durations, eta, forecast
 from experiments.library import Library
-from experiments.store.queue import Phase
 from experiments.store.store import RunDocument
-from pages._ui import estimates, url_state
+from pages._ui import estimates, reading, url_state
 from pages._ui import format as fmt
 from pages._ui.address import address_of
 from pages._ui.errors import show_error
@@ -34,7 +32,9 @@ REUSED = "new_reused"
 
 def show_experiment(library: Library, experiment_id: str) -> None:
     """The whole view of one experiment; a designed message when there is none of that id."""
-    runs = library.store.runs(experiment_id=experiment_id)
+    reading.watched.clear(str(library.store.home), experiment_id)
+    told = reading.watched(str(library.store.home), experiment_id)
+    runs = told.runs
     if not runs:
         st.title("Experiment")
         show_error(UnknownName(f"There is no experiment “{experiment_id}”.", "It was deleted, or run elsewhere."))
@@ -43,35 +43,28 @@ def show_experiment(library: Library, experiment_id: str) -> None:
     st.title(f"Experiment on {runs[0]['model']}")
     st.caption(f"Each trial: {conditions_words(runs[0]['measurement'])}.")
     reused = library.runs(url_state.read_list(REUSED))
-    polling = _active(runs)
-    st.fragment(_watch, run_every=POLL if polling else None)(library, experiment_id, reused, polling)
+    st.fragment(_watch, run_every=POLL if told.active else None)(library, experiment_id, reused, told.active)
 
 
 def _watch(library: Library, experiment_id: str, reused: Sequence[RunDocument], polling: bool) -> None:
-    runs = library.store.runs(experiment_id=experiment_id)
-    if polling != _active(runs):
+    told = reading.watched(str(library.store.home), experiment_id)
+    if polling != told.active:
         st.rerun()
-    _heading(library, experiment_id, runs, reused)
-    durations = Durations(library.store.seconds_taken(runs[0]["model"])) if polling else Durations(())
+    _heading(library, experiment_id, told, reused)
     for run in reused:
         _row(library, run, f"measured {fmt.day(run['finished'])}")
-    for run in runs:
-        _row(library, run, _time(library, run, durations))
+    for run in told.runs:
+        _row(library, run, _time(run, told))
     if polling:
-        _logs(library, runs)
+        _logs(library, told.runs)
 
 
-def _active(runs: Sequence[RunDocument]) -> bool:
-    return any(Status(run["status"]).active for run in runs)
-
-
-def _heading(library: Library, experiment_id: str, runs: Sequence[RunDocument], reused: Sequence[RunDocument]) -> None:
-    done = [run["run_id"] for run in [*reused, *runs] if run["status"] == Status.DONE.value]
-    words = f"{len(done)} of {len(runs) + len(reused)} done"
-    if _active(runs):
-        told = forecast(library.store, experiment_id)
-        left = f", about {fmt.seconds(told.seconds)} left" if told.seconds else ""
-        st.progress(told.fraction, text=words + left)
+def _heading(library: Library, experiment_id: str, told: reading.Watched, reused: Sequence[RunDocument]) -> None:
+    done = [run["run_id"] for run in [*reused, *told.runs] if run["status"] == Status.DONE.value]
+    words = f"{len(done)} of {len(told.runs) + len(reused)} done"
+    if told.active:
+        seconds = told.forecast.seconds
+        st.progress(told.forecast.fraction, text=words + (f", about {fmt.seconds(seconds)} left" if seconds else ""))
     else:
         st.caption(words)
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -79,11 +72,11 @@ def _heading(library: Library, experiment_id: str, runs: Sequence[RunDocument], 
             chosen = done[:MAX_COMPARED]
             label = "Compare these" if len(chosen) == len(done) else f"Compare the first {MAX_COMPARED}"
             st.page_link("compare.py", label=label, icon=":material/compare_arrows:", query_params={"runs": ",".join(chosen)})
-        if _active(runs):
+        if told.active:
             cancel = {"experiment_id": experiment_id}
             st.button("Cancel all", key="new_cancel", icon=":material/cancel:", on_click=library.store.cancel, kwargs=cancel)
             return
-        _afterwards(library, experiment_id, runs)
+        _afterwards(library, experiment_id, told.runs)
 
 
 def _afterwards(library: Library, experiment_id: str, runs: Sequence[RunDocument]) -> None:
@@ -134,14 +127,13 @@ def _state(run: RunDocument, status: Status) -> None:
         st.markdown(error_words(run))
 
 
-def _time(library: Library, run: RunDocument, durations: Durations) -> str:
+def _time(run: RunDocument, told: reading.Watched) -> str:
     status = Status(run["status"])
     if status is Status.QUEUED and not run["started"]:
-        typical = estimates.alone(durations, run)
+        typical = estimates.alone(told.durations, run)
         return f"takes about {fmt.seconds(typical)}" if typical else ""
     if status is Status.RUNNING:
-        # What is measured together takes as long as the heading says; a share of it would mean little.
-        left = eta(library.store, run) if run["phase"] == Phase.QUANTIZE.value else None
+        left = told.left.get(run["run_id"])
         return fmt.seconds(time.time() - run["started"]) + (f", about {fmt.seconds(left)} left" if left else "")
     return f"took {fmt.seconds(run['finished'] - run['started'])}" if run["started"] and run["finished"] else ""
 

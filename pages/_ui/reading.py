@@ -1,14 +1,20 @@
-"""Reading runs for pages. Finished runs never change, so what is large about them is kept by id."""
+"""Reading runs for pages. Finished runs never change, so what is large about them is kept by id.
+
+What changes is read once for all who watch it: nine open tabs ask the store as often as one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
 from numpy.typing import NDArray
 
+from experiments.jobs.eta import Durations, Forecast, eta, forecast
 from experiments.library import Library
+from experiments.store.queue import Phase
 from experiments.store.store import RunDocument
 from quantizers.errors import UnknownName
 from quantizers.schema import Status
@@ -40,3 +46,31 @@ def arrays(run_id: str) -> Mapping[str, NDArray[Any]]:
 
 def all_with_layers(runs: Sequence[Mapping[str, Any]]) -> list[RunDocument]:
     return [with_layers(run["run_id"]) for run in runs]
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """An experiment at one moment: its runs, how far it is, how long its kind takes, and the seconds left of running trials.
+
+    Of runs whose latency is measured together no seconds are told: a share of it would mean little.
+    """
+
+    runs: Sequence[RunDocument]
+    forecast: Forecast
+    durations: Durations
+    left: Mapping[str, float | None]
+
+    @property
+    def active(self) -> bool:
+        return any(Status(run["status"]).active for run in self.runs)
+
+
+@st.cache_resource(ttl="1s", max_entries=32, show_spinner=False)
+def watched(home: str, experiment_id: str) -> Watched:
+    """An experiment as it was at most a second ago; `watched.clear` with the same arguments has it read anew."""
+    del home  # A part of the key: the store is that of the data directory.
+    store = library().store
+    runs = store.runs(experiment_id=experiment_id)
+    alone = [run for run in runs if run["status"] == Status.RUNNING.value and run["phase"] == Phase.QUANTIZE.value]
+    durations = Durations(store.seconds_taken(runs[0]["model"])) if runs else Durations(())
+    return Watched(runs, forecast(store, experiment_id), durations, {run["run_id"]: eta(store, run) for run in alone})
