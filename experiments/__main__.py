@@ -12,6 +12,7 @@ import typer
 
 from experiments import console
 from experiments.command import Json, guarded
+from experiments.job_commands import cancel, resume
 from experiments.library import Library
 from experiments.own_model import model_id
 from experiments.run_command import run_and_show
@@ -26,7 +27,7 @@ from quantizers.schema import Backend, Mode, Status, Technique
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
 app.command()(sensitivity)
 app.command()(frontier)
-for subcommand in (tag, note, gc, track):
+for subcommand in (resume, cancel, tag, note, gc, track):
     app.command()(subcommand)
 
 
@@ -79,6 +80,7 @@ def run(
     input_shape: Annotated[list[str] | None, typer.Option(help="NAME=1x3x224x224, of a file's input; may be repeated.")] = None,
     preprocess: Annotated[str | None, typer.Option(help="mean=…,std=…,layout=NCHW,order=BGR,label_offset=1 of a file")] = None,
     architecture: Annotated[str | None, typer.Option(help="The zoo's architecture that a file of weights belongs to.")] = None,
+    priority: Annotated[int, typer.Option(help="Higher goes first; equals in the order they were asked for.")] = 0,
     reuse: Annotated[bool, typer.Option("--reuse", help="Take identical finished trials; else all run anew.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -96,7 +98,7 @@ def run(
         )
         chosen = tuple(pair for name in backend for pair in _expand(parse_backend(name), technique))
         spec = ExperimentSpec(chosen_model, chosen, measurement, _options(option or []), tuple(keep_float or ()))
-        run_and_show(plan(spec), reuse=reuse, as_json=as_json)
+        run_and_show(plan(spec), reuse=reuse, as_json=as_json, priority=priority)
 
     guarded(work, as_json)
 
