@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from experiments.library import Library
 from experiments.store.store import RunDocument
 from pages._ui import format as fmt
+from pages._ui.charts import show as show_chart
+from pages._ui.charts_ranges import finding, ranges, ranges_figure
 from pages._ui.downloads import downloads
 from pages._ui.errors import show_empty, show_error
 from pages._ui.findings import find
@@ -55,10 +57,10 @@ def show(library: Library, run: RunDocument) -> None:
     """A finished run: its verdict, the finding, the table, and the inspector of the chosen layer."""
     st.markdown(result_words(run))
     layers: Sequence[Mapping[str, Any]] = run["layers"]
-    finding = find(layers)
-    st.markdown(finding.text)
+    found = find(layers)
+    st.markdown(found.text)
     names = [layer["name"] for layer in layers]
-    chosen = st.query_params.get("layer", finding.layer or names[0])
+    chosen = st.query_params.get("layer", found.layer or names[0])
     arrays = read_arrays(run["run_id"])
     _table(run, layers, arrays, names.index(chosen) if chosen in names else None)
     downloads(library, run, key="layers")
@@ -66,6 +68,21 @@ def show(library: Library, run: RunDocument) -> None:
         show_error(UnknownName.of("layer of this run", chosen, names))
         return
     inspect(library, run, layers[names.index(chosen)], arrays)
+    _ranges(run, arrays)
+
+
+def _ranges(run: RunDocument, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """The activations of all layers against calibration, where they are on an integer grid."""
+    found = ranges(run, arrays)
+    if found:
+        colours = palette()
+        show_chart(
+            ranges_figure(found, backend_colour(run["backend"], colours), colours),
+            title=finding(found),
+            caption="Outputs of all layers, as float, on evaluation samples; the lines are the bounds that calibration set.",
+            alt="Ranges of every layer's output against those that calibration set",
+            key="layers_ranges",
+        )
 
 
 def _table(run: RunDocument, layers: Sequence[Mapping[str, Any]], arrays: Mapping[str, NDArray[Any]], row: int | None) -> None:

@@ -72,12 +72,16 @@ def calibrated_range(output: Mapping[str, Any] | None) -> tuple[float, float] | 
     return scale * (output["qmin"] - zero_point), scale * (output["qmax"] - zero_point)
 
 
+def percent_beyond(edges: Floats, percent: Floats, limits: tuple[float, float]) -> float:
+    """How much of a histogram lies in bins that are wholly outside of `limits`."""
+    return float(percent[(edges[1:] <= limits[0]) | (edges[:-1] >= limits[1])].sum())
+
+
 def range_finding(outputs: Histogram) -> str:
     """How the outputs met on evaluation samples fit the range that calibration set, as a title."""
     if outputs.clip is None:
         return "Outputs before and after: they stay in float"
-    low, high = outputs.clip
-    beyond = float(outputs.before[(outputs.edges[1:] <= low) | (outputs.edges[:-1] >= high)].sum())
+    beyond = percent_beyond(outputs.edges, outputs.before, outputs.clip)
     if not beyond:
         return "Outputs before and after: the calibrated range holds them all"
     return f"Outputs before and after: {fmt.number(beyond, 2)}\u202f% lie beyond the calibrated range"

@@ -87,4 +87,5 @@ def test_a_budget_chooses_the_point_and_a_point_becomes_a_run(kept: None, monkey
     assert not test.exception
     (run,) = Store().runs(status=Status.QUEUED)
     assert run["technique"] == 'mixed:{"*":8}'
-    assert "Follow it" in [link.label for link in open_page("sensitivity").page_link]
+    again = open_page("sensitivity", **{"sens_budget_mnist-cnn_bytes": str(budget.max)})
+    assert "Follow it" in [link.label for link in again.page_link]
