@@ -19,6 +19,8 @@ from quantizers.adapter import Batch
 from quantizers.errors import BadData
 
 Classes = NDArray[np.int64]
+NO_LABELS = "the data has no labels"
+NO_CLASSES = "the output is no choice among classes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,40 +84,59 @@ class _NeedsLabels:
 @dataclass(frozen=True, kw_only=True)
 class Quality(_NeedsLabels):
     """Quality on `n` samples. The output's SQNR is of all logits together, its cosine the mean over samples; `kl_nats` is the
-    mean Kullback–Leibler divergence of the softmax outputs from the float model's.
+    mean Kullback–Leibler divergence of the softmax outputs from the float model's. It and the agreement need classes.
     """
 
     n: int
-    agreement: float
+    agreement: float | None
+    agreement_why_not: str | None
     output_sqnr_db: float | None
     output_sqnr_db_why_not: str | None
     output_cosine: float | None
     output_cosine_why_not: str | None
-    kl_nats: float
+    kl_nats: float | None
+    kl_nats_why_not: str | None
 
 
-def compare(float_logits: Batch, logits: Batch, labels: Classes | None, classes: int) -> Quality:
+def compare(float_logits: Batch, logits: Batch, labels: Classes | None, classes: int | None) -> Quality:
     """Quality of `logits` [N, classes] against the float model's on the same samples, and against `labels` [N] if any.
+
+    Args:
+        classes: None where the output is that of no classifier, and is compared as numbers alone.
 
     Raises:
         BadData: there are no samples, or labels that do not fit them.
         QuantizationError: a logit is NaN or infinite.
     """
-    _check(float_logits, labels, classes)
+    labels = labels if classes else None
+    _check(float_logits, labels, classes or 0)
     output = ErrorSums()
     output.add(float_logits, logits, "The model's output")
     error = output.figures()
-    before, after = float_logits.argmax(axis=1), logits.argmax(axis=1)
     return Quality(
         n=len(logits),
-        agreement=float((before == after).mean()),
         output_sqnr_db=error.sqnr_db,
         output_sqnr_db_why_not=error.sqnr_db_why_not,
         output_cosine=error.cosine,
         output_cosine_why_not=error.cosine_why_not,
-        kl_nats=kl_divergence(float_logits, logits),
-        **_without_labels() if labels is None else _against(labels, before, after, classes),
+        **_answers(float_logits, logits, labels, classes),
     )
+
+
+def _answers(float_logits: Batch, logits: Batch, labels: Classes | None, classes: int | None) -> dict[str, Any]:
+    """The figures of classifiers, or why there are none."""
+    if not classes:
+        absent = dict.fromkeys(("agreement", "kl_nats"), None)
+        reasons = {f"{name}_why_not": NO_CLASSES for name in absent}
+        return absent | reasons | _without_labels(NO_CLASSES)
+    before, after = float_logits.argmax(axis=1), logits.argmax(axis=1)
+    return {
+        "agreement": float((before == after).mean()),
+        "agreement_why_not": None,
+        "kl_nats": kl_divergence(float_logits, logits),
+        "kl_nats_why_not": None,
+        **(_without_labels(NO_LABELS) if labels is None else _against(labels, before, after, classes)),
+    }
 
 
 def _check(float_logits: Batch, labels: Classes | None, classes: int) -> None:
@@ -129,9 +150,9 @@ def _check(float_logits: Batch, labels: Classes | None, classes: int) -> None:
         raise BadData(f"Labels span {labels.min()} to {labels.max()}.", f"The model knows the classes 0 to {classes - 1}.")
 
 
-def _without_labels() -> dict[str, Any]:
+def _without_labels(why_not: str) -> dict[str, Any]:
     absent = [field.name for field in fields(_NeedsLabels) if not field.name.endswith("_why_not")]
-    return {f"{name}_why_not": "the data has no labels" for name in absent}
+    return {f"{name}_why_not": why_not for name in absent}
 
 
 def _against(labels: Classes, before: Classes, after: Classes, classes: int) -> dict[str, Any]:

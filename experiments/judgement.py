@@ -19,7 +19,7 @@ PLAIN = "every weight is rounded to its nearest code: no option asked for more"
 
 def judge(candidate: QuantizedModel, float_logits: Batch, logits: Batch, material: Material) -> dict[str, Any]:
     """The sections `quality`, `training` and `improvement` of a result; the last two are None, with the reason, for most."""
-    against_float = asdict(quality.compare(float_logits, logits, material.labels, logits.shape[1]))
+    against_float = asdict(quality.compare(float_logits, logits, material.labels, _classes(logits, material)))
     return {
         "quality": against_float,
         **_training(candidate, float_logits, logits, material),
@@ -55,8 +55,13 @@ def _beside(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The twin's quality against float, and how far `logits` fall behind the twin; a negative drop is a gain."""
     answers = twin.predict(material.evaluation)
-    classes = logits.shape[1]
+    classes = _classes(logits, material)
     difference = quality.compare(answers, logits, material.labels, classes)
     names = ("drop_pp", "drop_pp_ci95", "within_noise", "mcnemar_p")
     own = asdict(quality.compare(float_logits, answers, material.labels, classes))
     return own, {name: getattr(difference, name) for name in names}
+
+
+def _classes(logits: Batch, material: Material) -> int | None:
+    """How many classes the model tells apart; None where its output is another."""
+    return int(logits.shape[1]) if material.model.info.classifies else None

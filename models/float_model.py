@@ -66,6 +66,7 @@ class ModelInfo:
         backends: why a backend cannot take it, by backend; None for those that can.
         signature: its inputs; None for the zoo, whose models take one batch of images.
         quantized: whether the file holds quantized weights already: it is inspected and measured, not quantized again.
+        classifies: whether its output is taken for logits of classes; if not, there is no answer that could agree with another.
     """
 
     id: str
@@ -87,6 +88,7 @@ class ModelInfo:
     backends: Mapping[Backend, str | None] = field(default_factory=lambda: dict.fromkeys(Backend))
     signature: Signature | None = None
     quantized: bool = False
+    classifies: bool = True
 
     @property
     def available(self) -> bool:
