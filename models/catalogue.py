@@ -1,8 +1,11 @@
-"""The one door to models: the zoo's and a person's own, by id (facade). Cheap to ask; only `load` imports a framework."""
+"""The one door to models: the zoo's, the sentence encoder and a person's own, by id (facade).
+
+Cheap to ask; only `load` imports a framework.
+"""
 
 from __future__ import annotations
 
-from models import mine, zoo
+from models import mine, minilm, zoo
 from models.entry import PREFIX
 from models.float_model import FloatModel, Kind, ModelInfo
 from quantizers.errors import UnknownName, Unsupported
@@ -13,7 +16,7 @@ __all__ = ["catalogue", "info", "layer_names", "load", "refusal"]
 
 def catalogue() -> tuple[ModelInfo, ...]:
     """All models, also those that cannot be loaded here; the zoo first."""
-    return zoo.catalogue() + mine.catalogue()
+    return (*zoo.catalogue(), minilm.info(), *mine.catalogue())
 
 
 def info(model_id: str) -> ModelInfo:
@@ -38,6 +41,8 @@ def load(model_id: str) -> FloatModel:
         UnknownName: there is none of that id.
         Unsupported: it cannot be used here; the hint says what would help.
     """
+    if model_id == minilm.ID:
+        return minilm.load()
     return mine.load(model_id) if model_id.startswith(PREFIX) else zoo.load(model_id)
 
 
@@ -47,6 +52,8 @@ def layer_names(model_id: str) -> tuple[str, ...]:
     Raises:
         UnknownName: there is no such model.
     """
+    if model_id == minilm.ID:
+        return minilm.DESIGN.layer_names
     return mine.layer_names(model_id) if model_id.startswith(PREFIX) else zoo.design(model_id).layer_names
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from models import my_data, noise, own_data, photos
+from models import my_data, noise, own_data, photos, sentences
 from models.data import store
 from models.float_model import ModelInfo
 from models.samples import Dataset, LoadedDataset, Samples, Split, check_fits, with_digest
@@ -18,7 +18,7 @@ FASHION = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt",
 
 def catalogue() -> tuple[Dataset, ...]:
     """The datasets there are a name for, people's own last; cheap."""
-    return (*_bundled(), *my_data.catalogue(), noise.describe())
+    return (*_bundled(), sentences.describe(), *my_data.catalogue(), noise.describe())
 
 
 def fitting(shape: tuple[int, ...]) -> tuple[str, ...]:
@@ -70,6 +70,8 @@ def load(data: str, model: ModelInfo | None = None) -> LoadedDataset:
     info = known[data]
     if info.why_not:
         raise Unsupported(info.why_not, "Install the packages of requirements.txt.")
+    if data == sentences.ID:
+        return sentences.load()
     if data == noise.ID:
         if model is None:
             raise BadData("Noise takes the shape of a model, and none was named.", "Name the model.")

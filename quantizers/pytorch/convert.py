@@ -20,7 +20,7 @@ from quantizers.adapter import Report, Request
 from quantizers.calibration import check_calibration
 from quantizers.errors import ConversionFailed, QuantScopeError, Unsupported
 from quantizers.pytorch.describe import describe
-from quantizers.pytorch.graph import layer_name, layers
+from quantizers.pytorch.graph import layer_name, layers, looks_up
 from quantizers.pytorch.model import TorchModel, to_tensor
 from quantizers.pytorch.program import duplicate, export, float_weights, fold, load_program, save
 from quantizers.pytorch.ptq import Source, check_quantized, post_training
@@ -66,7 +66,7 @@ def _float32(exported: ExportedProgram, source: Source, request: Request, path: 
 
 
 def _half(source: Source, request: Request, path: Path) -> TorchModel:
-    """The folded program with every tensor in 16 bits, those it computes as well."""
+    """The folded program with every tensor in 16 bits, those it computes as well; numbers of table rows stay as they are."""
     if request.keep_float:
         raise Unsupported(
             f"{request.technique.code} computes the whole model in 16 bits; it keeps no layer in float32.",
@@ -76,7 +76,8 @@ def _half(source: Source, request: Request, path: Path) -> TorchModel:
     references = float_weights(source.program)
     reasons: dict[str, str | None] = dict.fromkeys(references)
     check_quantized(request.technique, reasons)
-    save(duplicate(source.program).to(dtype), source.sample.to(dtype), path)
+    sample = source.sample if looks_up(source.program) else source.sample.to(dtype)
+    save(duplicate(source.program).to(dtype), sample, path)
     program = load_program(path)
     return TorchModel(path, Execution.NATIVE, None, program, program, describe(program, references, reasons, frozenset()))
 

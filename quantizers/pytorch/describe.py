@@ -16,7 +16,6 @@ from quantizers.pytorch.graph import (
     array,
     aten,
     constant,
-    input_type,
     is_cast,
     is_dequantize,
     is_dynamic,
@@ -73,7 +72,7 @@ def _layer(
         bias=_bias(program, node),
         inputs=(_input(program, node),),
         output=_output(program, node),
-        runs_in="int8" if name in fused else type_name(input_type(program)),
+        runs_in="int8" if name in fused else _computed_in(node),
     )
 
 
@@ -133,7 +132,7 @@ def _bias(program: GraphModule, layer: Node) -> QuantizedTensor | None:
 def _input(program: GraphModule, layer: Node) -> QuantizedTensor:
     source: Any = layer.args[0]
     if not is_dequantize(source):
-        return QuantizedTensor(source.name, layer_name(layer), Role.INPUT, type_name(input_type(program)))
+        return QuantizedTensor(source.name, layer_name(layer), Role.INPUT, _computed_in(source))
     quantize = source.args[0]
     return _activation(program, quantize, layer, Role.INPUT)
 
@@ -143,8 +142,13 @@ def _output(program: GraphModule, layer: Node) -> QuantizedTensor:
     node = output_of(layer)
     quantize = next((user for user in node.users if is_quantize(user)), None)
     if quantize is None or is_dynamic(quantize):
-        return QuantizedTensor(node.name, layer_name(layer), Role.OUTPUT, type_name(input_type(program)))
+        return QuantizedTensor(node.name, layer_name(layer), Role.OUTPUT, _computed_in(node))
     return _activation(program, quantize, layer, Role.OUTPUT)
+
+
+def _computed_in(node: Node) -> str:
+    """The type of a node's value, which need not be that of the program's input."""
+    return type_name(node.meta["val"].dtype)
 
 
 def _activation(program: GraphModule, quantize: Node, layer: Node, role: Role) -> QuantizedTensor:

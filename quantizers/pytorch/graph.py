@@ -107,6 +107,11 @@ def input_type(program: GraphModule) -> torch.dtype:
     return dtype
 
 
+def looks_up(program: GraphModule) -> bool:
+    """Whether a program finds rows of tables by the numbers it takes, which therefore have to stay exact."""
+    return any(node.target is aten.embedding.default for node in program.graph.nodes)
+
+
 def type_name(dtype: Any) -> str:
     """ "uint8" for torch.uint8."""
     return str(dtype).removeprefix("torch.")
