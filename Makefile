@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test check unit browser bench zoo examples matrix format
+.PHONY: run test check unit browser bench peers zoo examples matrix format
 
 run: .venv/.installed
 	$(BIN)/streamlit run app.py
@@ -26,6 +26,9 @@ matrix: .venv/.installed-dev
 
 bench: .venv/.installed
 	$(BIN)/python -m benchmarks
+
+peers: .venv/.installed
+	$(BIN)/python -m benchmarks.peers
 
 zoo: .venv/.installed
 	$(BIN)/python -m models.train --check

@@ -1,0 +1,48 @@
+"""PPQ's graph-wise error analysis."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from benchmarks.peers.adapter import CALIBRATION, MODEL_ONNX, TORCH, Found, Peer, Task, batches, measured, serve
+
+PEER = Peer(
+    "ppq",
+    "PPQ graph-wise",
+    "benchmarks.peers.ppq",
+    {"graphwise_error_analyse": Task.ACTIVATIONS},
+    (TORCH, "ppq==0.6.6", "onnx==1.16.2", "protobuf==3.20.3", "numpy==1.26.4", "setuptools==75.8.0"),
+)
+OPSET = 13
+"""The newest that its parser documents."""
+
+
+def graphwise_error_analyse(folder: Path) -> Found:
+    """Signal-to-noise of every operation's output, calibration not counted."""
+    import onnx
+    import torch
+    from onnx import version_converter
+    from ppq import TargetPlatform  # type: ignore[import-not-found]
+    from ppq.api import quantize_onnx_model  # type: ignore[import-not-found]
+    from ppq.quantization.analyse import graphwise_error_analyse as analyse  # type: ignore[import-not-found]
+
+    from benchmarks.peers.adapter import THREADS
+
+    torch.set_num_threads(THREADS)
+    path = folder / "ppq.onnx"
+    onnx.save(version_converter.convert_version(onnx.load(folder / MODEL_ONNX), OPSET), path)
+    photos, calibration = batches(folder), batches(folder, CALIBRATION)[:2]
+    graph = quantize_onnx_model(
+        str(path), calibration, len(calibration), list(photos[0].shape), TargetPlatform.PPL_CUDA_INT8, device="cpu"
+    )
+
+    def work() -> Any:
+        return analyse(graph, "cpu", photos, steps=len(photos), verbose=False)
+
+    found, seconds, peak = measured(work)
+    return Found(seconds, peak, layers=len(found))
+
+
+if __name__ == "__main__":
+    serve({"graphwise_error_analyse": graphwise_error_analyse})
