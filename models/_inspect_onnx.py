@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import onnx
 from onnx import ModelProto, TensorProto, ValueInfoProto
 
+from models._onnx_tables import tables
 from models.entry import signature_of
 from models.inspect_process import Request
 from models.inspection import Inspection, Port
 from models.onnx_file import read
 from quantizers.errors import BadData, QuantizationError, QuantScopeError
 from quantizers.onnxruntime.declared import declare
-from quantizers.onnxruntime.describe import kernels_by_constant, runs_in_integers
 from quantizers.onnxruntime.prepare import prepare
-from quantizers.onnxruntime.reader import WeightedOp, read_each
+from quantizers.onnxruntime.reader import read_each
 from quantizers.onnxruntime.scopes import bodies, make_unique, walk
 from quantizers.onnxruntime.session import OnnxSession
 from quantizers.schema import Backend
@@ -65,7 +63,7 @@ def inspect(path: Path, request: Request) -> Inspection:
         backends={} if refusal is None else {Backend.ONNXRUNTIME: refusal},
         batched=batched,
         output_size=size,
-        facts=_facts(model) | {"layers": _layers(model, ops)},
+        facts=_facts(model) | tables(model, ops),
         notes=tuple(problems),
     )
 
@@ -132,30 +130,4 @@ def _facts(model: ModelProto) -> dict[str, Any]:
         "producer": f"{model.producer_name} {model.producer_version}".strip(),
         "operations": dict(kinds.most_common()),
         "ir_version": model.ir_version,
-    }
-
-
-def _layers(model: ModelProto, ops: list[WeightedOp]) -> list[dict[str, Any]]:
-    """The layers as the file stores them and the runtime computes them, for a table."""
-    kernels: dict[str, str] = {}
-    with TemporaryDirectory() as name, suppress(Exception):  # What cannot be loaded has no kernels; `_run` says why.
-        path = Path(name) / "model.onnx"
-        onnx.save(model, path)
-        kernels = kernels_by_constant(path, Path(name))
-    return [_layer_facts(op, runs_in_integers(op, kernels)) for op in ops]
-
-
-def _layer_facts(op: WeightedOp, integer: bool) -> dict[str, Any]:
-    data, params = op.weight.data, op.weight.params
-    return {
-        "runs_in": "int8" if integer else "float32",
-        "name": op.name,
-        "op": op.kind,
-        "dtype": op.weight.dtype,
-        "shape": [] if data is None else list(data.shape),
-        "scales": 0 if params is None else int(params.scale.size),
-        "axis": None if params is None else params.axis,
-        "group_size": None if params is None else params.group_size,
-        "input": op.input.dtype,
-        "output": op.output.dtype,
     }

@@ -55,6 +55,8 @@ def sentences(found: Inspection) -> list[str]:
     ]
     graph = found.facts.get("graph") or {}
     delegated = [node for node in graph.get("nodes", ()) if node.get("xnnpack")]
+    if steps := [node for node in graph.get("nodes", ()) if node["kind"] in ("QuantizeLinear", "DequantizeLinear")]:
+        words.append(f"Between integers and floats it converts {len(steps)} times an inference.")
     if "xnnpack" in found.facts:
         left = Counter(node["kind"] for node in graph["nodes"] if not node.get("xnnpack"))
         rest = f" It leaves {_counted(left)} to the runtime's own kernels." if left and delegated else ""
@@ -73,7 +75,7 @@ def tensor_rows(tensors: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
             "number": tensor.get("index"),
             "name": tensor["name"],
             "dtype": tensor["dtype"],
-            "shape": text([None if size < 0 else size for size in tensor["shape"]]),
+            "shape": _shape(tensor["shape"]),
             "scale": span(tensor["scale"], fmt.number),
             "zero_point": span(tensor["zero_point"], fmt.count),
             "scales": len(tensor["scale"]) or None,
@@ -85,6 +87,11 @@ def tensor_rows(tensors: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     ).astype(dict.fromkeys(("number", "scales", "axis", "block", "bytes"), "Int64"))
 
 
+def _shape(sizes: Sequence[int] | None) -> str | None:
+    """As written; None where nothing is known of it. A negative size is free."""
+    return None if sizes is None else text([None if size < 0 else size for size in sizes])
+
+
 def scales_csv(tensors: Sequence[Mapping[str, Any]]) -> str:
     """A row for every scale of every tensor; a tensor without one has one row with neither scale nor zero point."""
     return pd.DataFrame(_scale_rows(tensors)).to_csv(index=False, lineterminator="\n")
@@ -92,7 +99,7 @@ def scales_csv(tensors: Sequence[Mapping[str, Any]]) -> str:
 
 def _scale_rows(tensors: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     for tensor in tensors:
-        fixed = {"tensor": tensor["name"], "dtype": tensor["dtype"], "shape": "x".join(map(str, tensor["shape"]))}
+        fixed = {"tensor": tensor["name"], "dtype": tensor["dtype"], "shape": "x".join(map(str, tensor["shape"] or ()))}
         fixed |= {"axis": tensor["axis"], "block": tensor["block"]}
         pairs = zip(tensor["scale"], tensor["zero_point"], strict=True) if tensor["scale"] else [(None, None)]
         for number, (scale, zero_point) in enumerate(pairs):
@@ -149,7 +156,9 @@ def _operations(facts: Mapping[str, Any]) -> None:
         table = pd.DataFrame(facts["operations"].items(), columns=["kind", "count"])
         _table(table, {"kind": _TEXT("Operation"), "count": _NUMBER("How many")}, "Operations by kind")
         return
-    st.caption(f"By kind: {_counted(facts['operations'])}. By what they run in: {_counted(facts.get('runs_in', {}))}.")
+    kinds = facts.get("operations") or Counter(node["kind"] for node in nodes)
+    runs_in = f" By what they run in: {_counted(facts['runs_in'])}." if "runs_in" in facts else ""
+    st.caption(f"In the file, by kind: {_counted(kinds)}.{runs_in} Below: as the runtime runs them.")
     columns = {
         "id": _NUMBER("#", width=50),
         "kind": _TEXT("Operation", pinned=True),

@@ -29,8 +29,8 @@ def show_graph(graph: Mapping[str, Any], key: str) -> None:
         )
     shown = nodes[first : first + MOST_NODES]
     st.caption(
-        f"{fmt.count(len(nodes))} operations in the order they run. Filled: it computes in integers. "
-        "Dashed: the delegate leaves it to the runtime's own kernels."
+        f"{fmt.count(len(nodes))} operations as the runtime runs them, in their order. Filled: it computes in integers."
+        + (" Dashed: the delegate leaves it to the runtime's own kernels." if any("xnnpack" in node for node in nodes) else "")
     )
     alt = f"{len(shown)} operations from {shown[0]['kind']} to {shown[-1]['kind']}" if shown else "No operation"
     with st.container(height=560, key=f"{key}_graph"):
@@ -56,7 +56,7 @@ def _node(node: Mapping[str, Any], colours: Palette) -> str:
     integer = "int" in str(node["runs_in"])
     fill = f' fillcolor="{colours.grid}"' if integer else ""
     styles += ["filled"] if integer else []
-    label = f"{node['kind']} · {node['runs_in']}"
+    label = " · ".join(filter(None, (node["kind"], node["runs_in"])))
     tip = str(node["name"])
     words = _quoted(f"{label}\n{tip[-_LONGEST_NAME:]}" if tip else label)
     return f'{int(node["id"])} [label={words} tooltip={_quoted(tip or label)} style="{",".join(styles)}"{fill}]'

@@ -263,6 +263,11 @@ def test_a_quantized_file_is_shown_as_it_is_and_not_quantized_again(
     layers = mine.entry(info.id).inspection.facts["layers"]
     assert [(layer["op"], layer["dtype"], layer["runs_in"]) for layer in layers] == [(op, dtype, runs_in)] * 2
     assert all(layer["scales"] > 0 for layer in layers)
+    facts = mine.entry(info.id).inspection.facts
+    weights = [tensor for tensor in facts["tensors"] if tensor["dtype"] == dtype and tensor["shape"]]
+    assert [len(tensor["scale"]) for tensor in weights] == [layer["scales"] for layer in layers]
+    assert all(len(tensor["scale"]) == len(tensor["zero_point"]) for tensor in facts["tensors"])
+    assert ("int8" in {node["runs_in"] for node in facts["graph"]["nodes"]}) == (runs_in == "int8")
     assert layers[0]["group_size"] == (32 if form == "blocks" else None)
     refusal = catalogue.refusal(info, Backend.ONNXRUNTIME, Technique.parse("static_wi8_ai8"))
     assert refusal is not None
