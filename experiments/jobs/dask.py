@@ -34,8 +34,7 @@ if TYPE_CHECKING:
 RESOURCE = "quantscope-host"
 SLIVER = 1 / 1024
 """What quantizing takes of a host: little, for the Dask worker's threads say how often, and exact in binary."""
-CONNECT_SECONDS = 5.0
-ANSWER_SECONDS = 10.0
+ANSWER_SECONDS = 5.0
 RETRY_SECONDS = 5.0
 LOOK_SECONDS = 1.0
 POLL_SECONDS = 0.05
@@ -146,7 +145,9 @@ class DaskExecutor:
             assert client.scheduler is not None
             known = client.sync(client.scheduler.identity, n_workers=-1, callback_timeout=ANSWER_SECONDS)["workers"]
         except (OSError, TimeoutError) as error:
-            self._disconnect()
+            # One that is slow to answer is not lost, nor is what it runs.
+            if self._client is None or self._client.status != "running":
+                self._disconnect()
             what = f"The Dask scheduler at {self._address} does not answer: {error or type(error).__name__}"
             hint = "See that it runs and can be reached from here. What waits stays in the queue until it does."
             self._trouble, pause = ClusterUnavailable(what, hint), RETRY_SECONDS
@@ -157,7 +158,7 @@ class DaskExecutor:
     def _connect(self) -> Client:
         from distributed import Client
 
-        client = Client(self._address, timeout=CONNECT_SECONDS, set_as_default=False, name="quantscope")
+        client = Client(self._address, timeout=ANSWER_SECONDS, set_as_default=False, name="quantscope")
         client.subscribe_topic(self._topic, lambda event: self._told.put(event[1]))
         return client
 
@@ -166,7 +167,7 @@ class DaskExecutor:
         self._hosts.clear()
         if client is not None:
             with suppress(OSError, TimeoutError):
-                client.close(timeout=CONNECT_SECONDS)
+                client.close(timeout=ANSWER_SECONDS)
 
     def _meet(self, client: Client, offered: Mapping[str, Mapping[str, Any]]) -> None:
         """Keeps to the Dask workers that serve: new ones are looked at, lost ones forgotten."""

@@ -1,6 +1,7 @@
 """The worker and its children, for real: trials of mnist-mlp side by side, stopped, and taken over."""
 
 import json
+import os
 import signal
 import subprocess
 import time
@@ -12,7 +13,7 @@ import pytest
 from workers import child_of, children_of, kill_workers, start_worker, statuses, trials, wait_for, wait_until_ended, working
 
 from experiments.jobs.isolation import NICENESS
-from experiments.jobs.worker import ensure_worker
+from experiments.jobs.worker import LOG_BYTES, ensure_worker
 from experiments.spec import LatencyProtocol, Measurement, Plan
 from experiments.store.store import Store
 from quantizers.errors import InputError
@@ -108,6 +109,22 @@ def test_latency_is_measured_alone_and_lost_alone(store: Store) -> None:
     for run, seconds in zip(runs, quantized, strict=True):
         assert run["latency"]["p50_ms"] > 0
         assert {name: run["provenance"]["seconds"][name] for name in seconds} == seconds
+
+
+def test_a_worker_without_work_removes_what_nobody_needs(store: Store, worker: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    (tmp_path / "model.bin").write_bytes(b"of no run")
+    kept = store.artefacts.path(store.artefacts.put(tmp_path / "model.bin"))
+    os.utime(kept, (0, 0))
+    wait_for(lambda: not kept.exists(), "its end")
+
+
+def test_a_long_log_of_workers_gives_way_to_a_new_one(store: Store) -> None:
+    log = store.home / "worker.log"
+    log.write_bytes(b"x" * (LOG_BYTES + 1))
+    ensure_worker(store.home)
+    kill_workers(store.home)
+    assert log.stat().st_size < LOG_BYTES
+    assert (store.home / "worker.log.1").stat().st_size == LOG_BYTES + 1
 
 
 @pytest.mark.parametrize("text", ["many", "0", "nan"])
