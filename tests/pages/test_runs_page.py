@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from stored_runs import PAIRS, crash_next, finish_next, finished, open_page, sub
 from experiments.jobs import worker
 from experiments.store.store import Store
 from pages._ui import tray
-from pages._ui.run_table import table
 from quantizers.schema import Status
 
 
@@ -113,10 +111,40 @@ def test_every_state_is_written_as_a_word(store: Store) -> None:
     assert words == ["Done", "Failed", "Interrupted"]
 
 
-def test_hundreds_of_rows_are_listed_quickly(store: Store) -> None:
-    finished(store)
-    runs = store.runs() * 200
-    started = time.perf_counter()
-    rows = table(runs).data
-    assert len(rows) == 600
-    assert time.perf_counter() - started < 1.0
+def test_many_runs_come_in_pages(store: Store) -> None:
+    submit(store, PAIRS * 20)
+    test = open_page("runs")
+    assert "60 runs. Select rows" in texts(test)
+    assert len(listed(test)) == 50
+    assert len(listed(open_page("runs", runs_page="2"))) == 10
+
+
+def test_runs_are_searched_and_sorted_by_the_store(store: Store) -> None:
+    first, second, _ = finished(store)
+    store.note(second, "the one for the talk")
+    test = open_page("runs", runs_search="TALK")
+    assert listed(test) == [("TFLite", "Full int8")]
+    test.text_input(key="runs_search").set_value("").run()
+    test.selectbox(key="runs_sort").set_value("Fastest").run()
+    assert listed(test)[0][0] == "TFLite"
+    assert store.run(first)["notes"] == ""
+
+
+def test_tags_and_notes_are_kept_from_the_drawer(store: Store) -> None:
+    run_id = finished(store)[0]
+    test = open_page("runs", runs_open=run_id)
+    test.multiselect(key=f"runs_tags_{run_id}").set_value(["best so far"]).run()
+    test.text_area(key=f"runs_notes_{run_id}").set_value("Shown on Monday.").run()
+    assert not test.exception
+    assert (store.run(run_id)["tags"], store.run(run_id)["notes"]) == (["best so far"], "Shown on Monday.")
+    assert listed(open_page("runs", runs_tag="best so far")) == [("PyTorch", "Full int8")]
+    test.multiselect(key=f"runs_tags_{run_id}").set_value([]).run()
+    assert store.run(run_id)["tags"] == []
+
+
+def test_an_impossible_tag_is_refused_in_words(store: Store) -> None:
+    run_id = finished(store)[0]
+    test = open_page("runs", runs_open=run_id)
+    test.multiselect(key=f"runs_tags_{run_id}").set_value(["a, b"]).run()
+    assert test.warning[0].title == "“a, b” cannot be a tag."
+    assert store.run(run_id)["tags"] == []
