@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 CLIENTS = 9
-SWITCHES = 40
+SWITCHES = 60
 PAGES = ("Runs", "Overview", "Layers", "New experiment", "Compare")
 SWEEP = (
     "--model",
