@@ -12,7 +12,7 @@ PEER = Peer(
     "ModelOpt",
     "benchmarks.peers.modelopt",
     {"gradient": Task.SEARCH, "kl_div": Task.SEARCH},
-    (TORCH, "nvidia-modelopt==0.47.0", "requests==2.34.2"),
+    (TORCH, "nvidia-modelopt==0.47.0", "requests==2.34.2", "huggingface-hub==2.4.0"),
 )
 EFFECTIVE_BITS = 6.0
 WIDTHS = (4, 8)

@@ -47,7 +47,8 @@ def _sensitivity(folder: Path, mode: str) -> Found:
 
     from benchmarks.engine import Engine
     from benchmarks.peers.material import MODEL
-    from benchmarks.sensitivity.analyse import Metric, Mode, Sensitivity, analyse
+    from benchmarks.sensitivity.analyse import analyse
+    from benchmarks.sensitivity.report import Metric, Mode, Sensitivity
     from models import catalogue
 
     torch.set_num_threads(THREADS)
