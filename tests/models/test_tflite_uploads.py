@@ -167,6 +167,41 @@ def test_an_h5_of_keras_is_read_without_running_anything_of_its_own():
     assert found.inspection.output_size == 7
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")  # Keras' own writer of .h5.
+def test_convolutions_as_keras_2_wrote_them_are_read(tmp_path):
+    """With `groups`, and a separable one also with what a plain kernel has: settings that Keras 3 refuses."""
+    import h5py
+    import keras
+
+    from models.keras_file import load
+
+    plain = {"kernel_initializer": None, "kernel_regularizer": None, "kernel_constraint": None}
+    added = {
+        "DepthwiseConv2D": {"groups": 1},
+        "SeparableConv2D": {"groups": 1, **plain},
+        "Conv2DTranspose": {"groups": 1},
+    }
+    keras.utils.set_random_seed(0)
+    network = keras.Sequential([keras.Input((8, 8, 3))])
+    for layer in (
+        keras.layers.DepthwiseConv2D(3, name="dw"),
+        keras.layers.SeparableConv2D(4, 3, name="sep"),
+        keras.layers.Conv2DTranspose(2, 3, name="up"),
+    ):
+        network.add(layer)
+    path, x = tmp_path / "model.h5", np.random.default_rng(0).random((2, 8, 8, 3), np.float32)
+    network.save(path)
+    with h5py.File(path, "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        for layer in config["config"]["layers"]:
+            layer["config"].update(added.get(layer["class_name"], {}))
+        file.attrs["model_config"] = json.dumps(config)
+    with pytest.raises(TypeError, match="groups"):
+        keras.saving.load_model(path, compile=False)
+    np.testing.assert_array_equal(np.asarray(load(path)(x)), np.asarray(network(x)))
+    assert look(Request(path), seconds=120).inspection.layers == ("dw", "sep/depthwise", "sep/pointwise")
+
+
 def test_a_lambda_in_a_keras_file_is_refused(tmp_path):
     import keras
 
