@@ -63,6 +63,7 @@ def run() -> Figures:
         chromium() as browser,
     ):
         page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(1000 * PATIENCE_SECONDS)
         page.goto(url)
         for title in PAGES:  # the first visit pays for what is loaded once
             _switch(page, title)
@@ -138,6 +139,8 @@ def _clients(url: str, query: str) -> Iterator[Path]:
                     raise TimeoutError("the visitors do not poll")
                 time.sleep(0.2)
             yield Path(told.name)
+            if process.poll() is not None:
+                raise RuntimeError("the visitors left before the end")
         finally:
             process.kill()
             process.wait()

@@ -30,7 +30,10 @@ class Client:
         from websockets.typing import Origin, Subprotocol
 
         address = url.replace("http", "ws", 1) + "/_stcore/stream"
-        async with connect(address, origin=Origin(url), subprotocols=[Subprotocol("streamlit")], max_size=None) as socket:
+        # A browser sends no pings either: on a busy machine their answer would be late, and the session would end.
+        async with connect(
+            address, origin=Origin(url), subprotocols=[Subprotocol("streamlit")], max_size=None, ping_interval=None
+        ) as socket:
             await socket.send(self._ask())
             async for raw in socket:
                 message = ForwardMsg()
