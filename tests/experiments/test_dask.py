@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from workers import QUICKEST, statuses, trials, wait_for, wait_until_ended, working
+from workers import QUICKEST, kill_workers, statuses, trials, wait_for, wait_until_ended, working
 
 from benchmarks.dask_cluster import Cluster, dask_cluster
 from benchmarks.postgres_server import binaries, postgres_server
@@ -20,6 +20,12 @@ from models.entry import PREFIX
 from quantizers.errors import ClusterUnavailable
 
 pytestmark = pytest.mark.adapter
+
+
+@pytest.fixture(autouse=True)
+def nobody_left_behind(home: Path) -> Iterator[None]:
+    yield
+    kill_workers(home)
 
 
 @pytest.fixture
