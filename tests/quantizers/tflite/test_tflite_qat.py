@@ -103,7 +103,7 @@ def test_both_files_store_integers_on_the_same_kind_of_grid(trained):
         assert layer.weight.dtype == other.weight.dtype == f"int{BITS[code]}"
         assert layer.runs_in == other.runs_in == ("int8" if code == "qat_wi8_ai8" else "int8x4")
         assert layer.weight.params.granularity == other.weight.params.granularity
-        assert not np.array_equal(layer.weight.codes, other.weight.codes)
+        assert not np.array_equal(layer.weight.params.scale, other.weight.params.scale)
     assert model.path != model.training.control.path
 
 
