@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,9 @@ from quantizers.calibration import check_calibration
 from quantizers.errors import ConversionFailed, QuantScopeError, Unsupported
 from quantizers.pytorch.describe import describe
 from quantizers.pytorch.graph import layer_name, layers, looks_up
+from quantizers.pytorch.ladder import climb
 from quantizers.pytorch.model import TorchModel, to_tensor
-from quantizers.pytorch.program import duplicate, export, float_weights, fold, load_program, save
+from quantizers.pytorch.program import duplicate, float_weights, fold, load_program, save
 from quantizers.pytorch.ptq import Source, check_quantized, post_training
 from quantizers.pytorch.qat import quantization_aware
 from quantizers.schema import Execution, Mode
@@ -43,16 +45,18 @@ def quantize(model: FloatModel, request: Request, report: Report) -> TorchModel:
     path = request.workdir / ARTEFACT
     with _refusals():
         report(0.0, "exporting the model")
-        exported = export(model.torch_module(), sample)
+        exported, steps = climb(model.torch_module(), sample)
         source = Source(fold(exported), sample, None if samples is None else to_tensor(samples))
         source.check_weights()
         if mode is Mode.FLOAT32:
-            return _float32(exported, source, request, path)
-        if mode in _HALF:
-            return _half(source, request, path)
-        if mode is Mode.QAT:
-            return quantization_aware(source, request, path, report)
-        return post_training(source, request, path, lambda done, words: report(0.2 + 0.8 * done, words))
+            made = _float32(exported, source, request, path)
+        elif mode in _HALF:
+            made = _half(source, request, path)
+        elif mode is Mode.QAT:
+            made = quantization_aware(source, request, path, report)
+        else:
+            made = post_training(source, request, path, lambda done, words: report(0.2 + 0.8 * done, words))
+        return replace(made, steps=steps)
 
 
 def _float32(exported: ExportedProgram, source: Source, request: Request, path: Path) -> TorchModel:

@@ -37,7 +37,7 @@ def layers(graph: Graph) -> list[Node]:
 def layer_name(node: Node) -> str:
     """The fully qualified name of the module a node came from; the node's own name when export kept none."""
     stack = node.meta.get("nn_module_stack") or {}
-    return list(stack.values())[-1][0] if stack else node.name
+    return (list(stack.values())[-1][0] if stack else "") or node.name
 
 
 def output_of(layer: Node) -> Node:

@@ -18,6 +18,7 @@ from torch.fx import GraphModule, Interpreter, Node
 from quantizers.adapter import Batch, Trained
 from quantizers.pytorch.equalize import Scales
 from quantizers.pytorch.graph import handed_on, input_type, is_dynamic, is_quantize, layer_name, layers
+from quantizers.pytorch.ladder import Step
 from quantizers.schema import Execution, QuantizedLayer
 
 _MINIBATCH = 256
@@ -36,6 +37,7 @@ class TorchModel:
         scales: what cross-layer equalization divided each channel of a layer's output by; `activations` multiplies it back,
             so that outputs compare with the float model's. By layer name; layers left alone are missing.
         plain: the same technique without the improvements that were asked for; None when there were none.
+        steps: how the module became a graph, for a person to read.
     """
 
     path: Path
@@ -47,6 +49,7 @@ class TorchModel:
     training: Trained | None = None
     scales: Scales = field(default_factory=dict)
     plain: TorchModel | None = None
+    steps: tuple[Step, ...] = ()
 
     def layers(self) -> Sequence[QuantizedLayer]:
         return self.described

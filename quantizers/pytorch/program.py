@@ -21,10 +21,10 @@ _TRACES = ("stack_trace", "from_node", "torch_fn")
 """Node metadata that says where a program was traced: paths of this machine, and half of a small file."""
 
 
-def export(module: torch.nn.Module, sample: torch.Tensor) -> ExportedProgram:
+def export(module: torch.nn.Module, sample: torch.Tensor, *, strict: bool = False) -> ExportedProgram:
     """The module as a graph of aten operations, for any batch size."""
     with torch.no_grad():
-        return torch.export.export(module, (sample,), dynamic_shapes=({0: Dim("batch", min=1)},))
+        return torch.export.export(module, (sample,), dynamic_shapes=({0: Dim("batch", min=1)},), strict=strict)
 
 
 def fold(exported: ExportedProgram) -> GraphModule:

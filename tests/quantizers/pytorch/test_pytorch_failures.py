@@ -12,7 +12,7 @@ from torch import nn
 from models import zoo
 from quantizers.adapter import Request
 from quantizers.capabilities import resolve_options
-from quantizers.errors import BadData, ConversionFailed, NothingQuantized, UnknownName
+from quantizers.errors import BadData, NothingQuantized, UnknownName
 from quantizers.pytorch import lowering
 from quantizers.pytorch.adapter import PyTorchAdapter
 from quantizers.pytorch.annotate import KEPT_BY_CHOICE
@@ -83,16 +83,6 @@ def test_dynamic_on_convolutions_alone_quantizes_nothing(tmp_path) -> None:
 def test_a_model_without_layers_quantizes_nothing(tmp_path) -> None:
     with pytest.raises(NothingQuantized, match="no convolution or dense layer"):
         run(own(nn.Flatten()), "static_wi8_ai8", tmp_path)
-
-
-class _Branches(nn.Module):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x if x.sum() > 0 else -x
-
-
-def test_a_model_that_cannot_be_exported_is_refused_with_the_reason(tmp_path) -> None:
-    with pytest.raises(ConversionFailed, match="PyTorch refused the model: GuardOnDataDependentSymNode"):
-        run(own(_Branches()), "static_wi8_ai8", tmp_path)
 
 
 def test_when_lowering_fails_execution_is_simulated_with_the_reason(tmp_path, monkeypatch) -> None:
