@@ -16,6 +16,9 @@ PAGES = {
     "/new?new_model=mnist-mlp": "New experiment",
     "/compare": "Compare",
     "/layers": "Layers",
+    "/playground": "Playground",
+    "/sensitivity": "Sensitivity",
+    "/my": "My models",
     "/runs": "Runs",
 }
 HEAVY = ("libtorch", "_pywrap_tensorflow", "libtensorflow", "onnxruntime", "_pywrap_litert", "libLiteRt")
