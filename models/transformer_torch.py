@@ -66,7 +66,8 @@ class _Block(nn.Module):
         query, key, value = (self._split(layer(x)) for layer in (self.query, self.key, self.value))
         scores = query @ key.transpose(2, 3) * query.shape[3] ** -0.5
         shares = scores.masked_fill(~present[:, None, None, :], _HIDDEN).softmax(3)
-        return (shares @ value).transpose(1, 2).flatten(2)
+        attended: Tensor = (shares @ value).transpose(1, 2).flatten(2)
+        return attended
 
     def _split(self, x: Tensor) -> Tensor:
         """[N, tokens, width] → [N, heads, tokens, width of a head]"""

@@ -12,7 +12,9 @@ from quantizers.errors import BadData, UnknownName, Unsupported
 VENDORED = ("mnist-5k", "fashion-mnist")
 
 
-@pytest.mark.parametrize("info", [info for info in datasets.catalogue() if info.shape and info.available], ids=lambda info: info.id)
+@pytest.mark.parametrize(
+    "info", [info for info in datasets.catalogue() if info.shape and info.available], ids=lambda info: info.id
+)
 def test_what_is_loaded_is_what_the_catalogue_says(info: datasets.Dataset) -> None:
     data = datasets.load(info.id)
     assert {split: len(data.split(split)) for split in info.splits} == dict(info.splits)
