@@ -95,6 +95,7 @@ def run(place: Place, job: Job, topic: str, key: str) -> None:
     if job.phase is Phase.QUANTIZE:
         job = replace(job, threads=max(1, isolation.cores() // worker.state.nthreads))
     if not place.shared and _refuses_own_files(store, job):
+        _tidy(store, job)
         tell(code=0)
         return
     code = isolation.ORPHANED
@@ -103,9 +104,14 @@ def run(place: Place, job: Job, topic: str, key: str) -> None:
             tell(started=True)
             code = _watch(store, job, wanted, None if place.shared else lambda text: tell(log=text))
     if not place.shared:
-        folders.clear(store, job.run_ids[0])
-        folders.clear_shared(store, store.experiment_of(job.run_ids[0]))
+        _tidy(store, job)
     tell(code=code)
+
+
+def _tidy(store: Store, job: Job) -> None:
+    """Removes what a job left on a disk that nobody else looks after."""
+    folders.clear(store, job.run_ids[0])
+    folders.clear_shared(store, store.experiment_of(job.run_ids[0]))
 
 
 def _watch(store: Store, job: Job, wanted: Callable[[], bool], send: Callable[[bytes], None] | None) -> int:

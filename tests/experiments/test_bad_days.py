@@ -6,7 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -94,9 +94,7 @@ def test_kill_9_of_servers_workers_and_trials_at_thirty_moments(store: Store, ho
             if number % 6 == 0:
                 wait_for_another_end(store, experiments[-1])
             time.sleep(chance.uniform(0.0, 1.0))
-            if not store.active(experiments[-1]):
-                experiments.append(store.submit(sweep(number + 1)))
-            kill_one(kind, servers, home, chance)
+            kill_one(kind, servers, home, chance, lambda: keep_busy(store, experiments))
             witness.look()
         finish(store, experiments, witness)
     finally:
@@ -121,15 +119,29 @@ def wait_for_another_end(store: Store, experiment_id: str) -> None:
     wait_for(look, "a finished trial")
 
 
-def kill_one(kind: str, servers: list[subprocess.Popen[bytes]], home: Path, chance: random.Random) -> None:
+def keep_busy(store: Store, experiments: list[str]) -> None:
+    """Submits the next experiment once the last one has ended."""
+    if not store.active(experiments[-1]):
+        experiments.append(store.submit(sweep(len(experiments))))
+
+
+def kill_one(
+    kind: str, servers: list[subprocess.Popen[bytes]], home: Path, chance: random.Random, busy: Callable[[], None]
+) -> None:
+    busy()
     if kind == "server":
         index = chance.randrange(len(servers))
         servers[index].kill()
         servers[index].wait()
         servers[index] = start_server(home)
         return
+
+    def trials_at_work() -> list[psutil.Process]:
+        busy()  # the last trial may have ended a moment ago
+        return children_somewhere(home)
+
     worker = chance.choice(wait_for(lambda: detached_workers(home), "a worker"))
-    victim = worker if kind == "worker" else chance.choice(wait_for(lambda: children_somewhere(home), "a trial"))
+    victim = worker if kind == "worker" else chance.choice(wait_for(trials_at_work, "a trial"))
     with suppress(psutil.NoSuchProcess):
         victim.kill()
 

@@ -52,7 +52,11 @@ def test_asking_twice_runs_once() -> None:
         (replace(SPEC, techniques=()), InputError, "No technique"),
         (replace(SPEC, options={"obserber": "minmax"}), UnknownName, "obserber"),
         (replace(SPEC, keep_float=("conv99",)), UnknownName, "conv99"),
-        (replace(SPEC, keep_float=("dense1",)), Unsupported, "quantizes a whole model"),
+        (
+            replace(SPEC, techniques=((Backend.TFLITE, "qat_wi8_ai8"),), keep_float=("dense1",)),
+            Unsupported,
+            "whole integer model",
+        ),
         (with_data("cifar"), UnknownName, "cifar"),
         (with_data("photos"), BadData, "28 × 28 × 1"),
         (with_data("mnist-5k", calibration_samples=501), BadData, "mnist-5k has 500"),
