@@ -174,7 +174,10 @@ class Store(Queue):
             return head | dict.fromkeys(SECTIONS) | _why_not(SECTIONS, row)
         status = Status(row["status"])
         stopped = row["phase"] == Phase.LATENCY.value and not status.active and status is not Status.DONE
-        return head | dict(row["result"]) | (_why_not(("latency", "memory"), row) if stopped else {})
+        result = dict(row["result"])
+        unknown = [name for name in SECTIONS if name not in result]
+        head |= dict.fromkeys(unknown) | {f"{name}_why_not": "not recorded when this was measured" for name in unknown}
+        return head | result | (_why_not(("latency", "memory"), row) if stopped else {})
 
     def _artefact(self, files: Mapping[str, str] | None) -> dict[str, str] | None:
         if not files:

@@ -33,7 +33,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A scheduler with two Dask workers on host addresses of their own."""
     with dask_cluster(tmp_path_factory.mktemp("cluster")) as started:
         for number in range(SLOTS):
-            started.add_worker(f"127.0.0.{number + 1}")
+            # Without a data directory of their own they take that of whoever asks, which every test has anew.
+            started.add_worker(f"127.0.0.{number + 1}", environment={"QUANTSCOPE_HOME": ""})
         yield started
 
 

@@ -53,7 +53,7 @@ def test_runs_of_the_first_version_load(old: Engine, tmp_path: Path) -> None:
     spec = {
         name: document[name] for name in ("schema", "model", "backend", "technique", "measurement", "options", "keep_float")
     }
-    result = {name: document[name] for name in SECTIONS}
+    result = {name: document[name] for name in SECTIONS if name in document}
     done = ("done", "e1", 0, "fashion-cnn", "tflite", "static_wi8_ai8", "done", spec, "d", "", 1.0, False, 1.0, None)
     queued = ("queued", "e1", 1, "fashion-cnn", "tflite", "float32", "queued", spec, "d", "", 0.0, False, 1.0, None)
     rows = [(*done, result, None, {"artefact": "0" * 64 + ".tflite"}), (*queued, None, None, None)]
@@ -68,7 +68,9 @@ def test_runs_of_the_first_version_load(old: Engine, tmp_path: Path) -> None:
     old.dispose()
     store = Store(tmp_path)
     run = store.run("done")
-    assert {name: run[name] for name in (*SECTIONS, "layers")} == {**result, "layers": document["layers"]}
+    unknown = dict.fromkeys(set(SECTIONS) - set(result))
+    assert {name: run[name] for name in (*SECTIONS, "layers")} == {**result, **unknown, "layers": document["layers"]}
+    assert all("not recorded" in run[f"{name}_why_not"] for name in unknown)
     assert (run["tags"], run["notes"], run["phase"]) == ([], "", "quantize")
     listed = store.summaries(order=Order.P50).rows
     assert [row["run_id"] for row in listed] == ["done", "queued"]
