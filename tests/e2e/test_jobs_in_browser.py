@@ -69,7 +69,7 @@ def test_a_job_outlives_its_tab_and_its_server(tmp_path: Path, visit) -> None:
     assert survivors, "the worker went on without a server"
     with running_app(home) as server:
         page = visit(server).open(address)
-        expect(page.get_by_text("2 of 2 done")).to_be_visible(timeout=TRIAL_MS)
+        expect(page.get_by_text("2 of 2 done", exact=True)).to_be_visible(timeout=TRIAL_MS)
         expect(page.get_by_role("link", name="Layers")).to_have_count(3)  # two rows, and the navigation
         page.goto("about:blank")
     assert [run["status"] for run in Store(home).runs()] == ["done", "done"]
@@ -121,7 +121,7 @@ def test_killed_workers_leave_trials_to_resume_and_only_those_run_again(server, 
     page = visitor.open(f"{MLP}&new_techniques=tflite:weight_only_wi8,tflite:static_wi4_ai8&new_priority=Before+all+others")
     press_run(page)
     experiment_id = page.url.split("new_experiment=")[1].split("&")[0]
-    expect(page.get_by_text("1 of 2 done").first).to_be_visible(timeout=TRIAL_MS)
+    expect(page.get_by_text("1 of 2 done", exact=True).first).to_be_visible(timeout=TRIAL_MS)
     for _ in range(2):  # A run is begun twice at most; then a person decides.
         wait_for(lambda: child_runs(server.home))
         for worker in processes(server.home, "experiments.jobs.worker"):
@@ -131,7 +131,7 @@ def test_killed_workers_leave_trials_to_resume_and_only_those_run_again(server, 
     expect(resume).to_be_visible(timeout=SOON_MS)
     (kept,) = store.runs(experiment_id=experiment_id, status=Status.DONE)
     resume.click()
-    expect(page.get_by_text("2 of 2 done")).to_be_visible(timeout=TRIAL_MS)
+    expect(page.get_by_text("2 of 2 done", exact=True)).to_be_visible(timeout=TRIAL_MS)
     again = store.runs(ids=[kept["run_id"]])[0]
     assert (again["started"], again["finished"]) == (kept["started"], kept["finished"])
 
@@ -142,7 +142,7 @@ def test_training_shows_its_curve_while_it_runs_and_keeps_it(server, visit) -> N
     press_run(page)
     expect(page.locator(".js-plotly-plot").first).to_be_visible(timeout=TRIAL_MS)
     expect(page.get_by_text("after epoch 1").first).to_be_visible()
-    expect(page.get_by_text("1 of 1 done")).to_be_visible(timeout=TRIAL_MS)
+    expect(page.get_by_text("1 of 1 done", exact=True)).to_be_visible(timeout=TRIAL_MS)
     (run,) = Store(server.home).runs(model="mnist-cnn")
     assert {epoch["arm"] for epoch in run["training"]["epochs"]} == {"qat", "control"}
     page = visitor.open(f"/runs?runs_open={run['run_id']}")
@@ -157,7 +157,7 @@ def test_what_was_measured_before_is_taken(server, visit) -> None:
     address = f"{MLP}&new_techniques=tflite:dynamic_wi4"
     page = visitor.open(address)
     press_run(page)
-    expect(page.get_by_text("1 of 1 done")).to_be_visible(timeout=TRIAL_MS)
+    expect(page.get_by_text("1 of 1 done", exact=True)).to_be_visible(timeout=TRIAL_MS)
     (first,) = [run for run in store.runs() if run["technique"] == "dynamic_wi4"]
     page = visitor.open(address)
     expect(page.get_by_text("1 of 1 was measured before")).to_be_visible(timeout=SOON_MS)

@@ -50,7 +50,7 @@ def run(visitor, model: str, pairs: str, trials: int) -> list[str]:
     """Runs techniques on a model from the form; returns the ids of the runs, as the link to Compare has them."""
     page = go(visitor, f"/new?new_model={model}&{QUICKEST}&new_techniques={pairs}")
     page.get_by_role("button", name="Run", exact=True).click(timeout=LOOK)
-    expect(page.get_by_text(f"{trials} of {trials} done")).to_be_visible(timeout=RUN)
+    expect(page.get_by_text(f"{trials} of {trials} done", exact=True)).to_be_visible(timeout=RUN)
     assert page.get_by_text("Failed").count() == 0
     page.get_by_role("link", name="Compare these").click(timeout=LOOK)
     expect(page.get_by_role("heading", name="Compare", exact=True)).to_be_visible(timeout=LOOK)
