@@ -39,7 +39,7 @@ def test_six_trials_from_the_page_to_a_file_on_disk(server, visit, tmp_path: Pat
     page.get_by_role("button", name="Run", exact=True).click()
     expect(page.get_by_role("heading", name="Experiment on mnist-mlp")).to_be_visible()
     expect(page.get_by_role("progressbar").first).to_be_visible()
-    expect(page.get_by_text(re.compile("^[1-6] of 6 done$")).first).to_be_visible(timeout=1000 * TRIAL_SECONDS)
+    expect(page.get_by_text(re.compile("^[1-6] of 6 done")).first).to_be_visible(timeout=1000 * TRIAL_SECONDS)
     page.reload()
     expect(page.get_by_test_id(MAIN).get_by_text("6 of 6 done", exact=True)).to_be_visible(timeout=1000 * ALL_SECONDS)
     assert page.get_by_text("Failed").count() == 0
