@@ -62,9 +62,9 @@ class SentenceModel:
 
     def onnx_model(self) -> Any:
         """An onnx.ModelProto with the two inputs of the signature."""
-        from models import transformer_onnx
+        from models.transformer_onnx import build
 
-        return transformer_onnx.build(self.design, self.weights, (IDS, MASK))
+        return build(self.design, self.weights, (IDS, MASK))
 
     def keras_model(self) -> Any:
         raise Unsupported(_NO_KERAS)
