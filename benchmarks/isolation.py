@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from benchmarks.fidelity import ErrorReport, ErrorSums
 from models.architecture import INPUT, Architecture, BatchNorm, Flatten, Node, Relu, Relu6
 from models.float_model import ZooModel
+from models.folding import folded_weights
 from quantizers.adapter import Batch
 from quantizers.numerics import dequantize
 from quantizers.schema import QuantizedLayer, QuantParams
@@ -58,7 +59,8 @@ class IsolatedErrors:
     def __init__(self, model: ZooModel, layers: Sequence[QuantizedLayer]) -> None:
         self._module = _channels_last(model.torch_module())
         self._architecture = model.architecture
-        self._parts = {layer.name: _Part(model, self._module, layer) for layer in layers}
+        weights = folded_weights(model)
+        self._parts = {layer.name: _Part(model, self._module, layer, weights[layer.name]) for layer in layers}
         # What follows a layer up to its activation function is part of it, as backends fuse it.
         self._ends = {_last(model.architecture, name): name for name in self._parts}
 
@@ -97,13 +99,12 @@ class IsolatedErrors:
 class _Part:
     """One layer: its rounding errors as modules that apply them, and the sums of what they do."""
 
-    def __init__(self, model: ZooModel, module: Any, layer: QuantizedLayer) -> None:
+    def __init__(self, model: ZooModel, module: Any, layer: QuantizedLayer, weight: NDArray[np.float32]) -> None:
         self._name = layer.name
         self._input = layer.inputs[0].params if layer.inputs else None
         self._output = layer.output.params if layer.output else None
         self._activation = getattr(module, _last(model.architecture, layer.name)) if _activated(model, layer.name) else _same
         self._why_not = self._reasons(layer)
-        weight = folded_weight(model, layer.name)
         error = None if self._why_not[WEIGHT_ONLY] else _rounding(model, layer, weight)
         if error is None and self._why_not[WEIGHT_ONLY] is None:
             self._why_not |= dict.fromkeys((WEIGHT_ONLY, BOTH), CHANGED_WEIGHT)
@@ -173,17 +174,6 @@ def _last(architecture: Architecture, layer: str) -> str:
 
 def _activated(model: ZooModel, layer: str) -> bool:
     return isinstance(model.architecture.node(_last(model.architecture, layer)), Relu | Relu6)
-
-
-def folded_weight(model: ZooModel, layer: str) -> NDArray[np.float32]:
-    """The weight of a layer with the batch norm that follows it folded in, in PyTorch's layout."""
-    weight = model.weights[f"{layer}.weight"]
-    norm = _next(model.architecture, layer)
-    if not isinstance(norm, BatchNorm):
-        return weight
-    gain = model.weights[f"{norm.name}.weight"] / np.sqrt(model.weights[f"{norm.name}.running_var"] + norm.epsilon)
-    folded: NDArray[np.float32] = weight * gain.reshape(-1, *[1] * (weight.ndim - 1)).astype(np.float32)
-    return folded
 
 
 def _rounding(model: ZooModel, layer: QuantizedLayer, weight: NDArray[np.float32]) -> NDArray[np.float32] | None:

@@ -9,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.fidelity import ErrorSums
-from benchmarks.isolation import BOTH, CHANGED_WEIGHT, WEIGHT_ONLY, IsolatedErrors, IsolatedReport, folded_weight
+from benchmarks.isolation import BOTH, CHANGED_WEIGHT, WEIGHT_ONLY, IsolatedErrors, IsolatedReport
 from models import datasets, zoo
 from models.float_model import ZooModel
+from models.folding import folded_weights
 from quantizers import registry
 from quantizers.adapter import Request
 from quantizers.capabilities import resolve_options
@@ -91,7 +92,7 @@ def canonical(error, shape):
 
 def gain(model, layer):
     weight = model.weights[f"{layer}.weight"]
-    return np.where(weight == 0, 1.0, folded_weight(model, layer) / np.where(weight == 0, 1.0, weight))
+    return np.where(weight == 0, 1.0, folded_weights(model)[layer] / np.where(weight == 0, 1.0, weight))
 
 
 def test_what_is_kept_in_float_has_no_error_and_says_so(tmp_path: Path) -> None:
