@@ -116,6 +116,7 @@ def test_a_worker_without_work_removes_what_nobody_needs(store: Store, worker: s
     kept = store.artefacts.path(store.artefacts.put(tmp_path / "model.bin"))
     os.utime(kept, (0, 0))
     wait_for(lambda: not kept.exists(), "its end")
+    assert not store.artefacts.holds(kept.name)
 
 
 def test_a_long_log_of_workers_gives_way_to_a_new_one(store: Store) -> None:
