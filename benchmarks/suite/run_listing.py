@@ -102,12 +102,13 @@ def _fill(library: Library) -> None:
 
 
 def _rows(library: Library) -> Iterator[dict[str, Any]]:
+    from experiments.store.store import SECTIONS
+
     examples = [library.run(run["run_id"]) for run in library.examples()]
     for index in range(RUNS):
         run = examples[index % len(examples)]
         spec = {name: run[name] for name in ("schema", "model", "backend", "technique", "measurement", "options", "keep_float")}
         head = {name: run[name] for name in ("model", "backend", "technique", "status")}
-        sections = ("execution", "layers_total", "layers_quantized", "size", "quality", "latency", "memory", "provenance")
         yield head | {
             "id": uuid.uuid4().hex[:12],
             "experiment_id": f"experiment-{index // PER_EXPERIMENT}",
@@ -116,7 +117,7 @@ def _rows(library: Library) -> Iterator[dict[str, Any]]:
             "spec": spec,
             "digest": uuid.uuid4().hex,
             "cancel": False,
-            "result": {name: run[name] for name in sections},
+            "result": {name: run[name] for name in SECTIONS if name in run},
             "files": {"artefact": f"{index:064x}.tflite"},
             "notes": "A note on this run." if index % 10 == 0 else "",
         }
