@@ -6,17 +6,9 @@ moves the mouse as a hand does; the page itself notes when a value was moved to,
 
 from __future__ import annotations
 
-import os
-import shutil
-import socket
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -24,16 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks.suite.app_server import chromium, running_app
 from benchmarks.suite.figure import Figure, Figures
 from benchmarks.suite.weight_analysis import bert_base
 from quantizers import sketch_file
-from quantizers.errors import Unsupported
 from quantizers.sketch_build import build_sketches
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
-ROOT = Path(__file__).parents[2]
 MODEL, TITLE = "bert-base-shapes", "BERT-base shapes"
 ADDRESS = f"/playground?play_model={MODEL}&play_tensor=embeddings.word&play_bits=4"
 SECONDS = 2.0
@@ -41,8 +32,6 @@ DRAGS = 5
 MOVES_PER_SECOND = 60
 LEAST_UPDATES = 5
 MOST_MS = 150.0
-START_SECONDS = 60.0
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 MARK = "[aria-label='Upper clip']"
 _WATCH = """() => {
   window.updates = [];
@@ -81,26 +70,9 @@ def run() -> Figures:
     Raises:
         Unsupported: there is no browser to drive.
     """
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        raise Unsupported("Dragging is measured in Chromium, which is not here.", "apt-get install chromium")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError as error:
-        raise Unsupported("Dragging is measured through Playwright, which is not here.", "Run “make test” once.") from error
-    with (
-        tempfile.TemporaryDirectory(prefix="quantscope-bench-") as folder,
-        _server(Path(folder)) as url,
-        sync_playwright() as p,
-    ):
-        browser = p.chromium.launch(executable_path=chromium, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.goto(url + ADDRESS)
-        page.wait_for_selector(MARK, timeout=60_000)
-        page.wait_for_timeout(3000)
-        drag(page)  # the first one pays for what is loaded once
-        drags = [drag(page) for _ in range(DRAGS)]
-        browser.close()
+    with tempfile.TemporaryDirectory(prefix="quantscope-bench-") as folder, chromium() as browser:
+        keep_bert_base(Path(folder))
+        drags = _drags(browser, Path(folder))
     delays = [each for one in drags for each in one.milliseconds]
     return {
         "drag_to_figure_p95": Figure(float(np.percentile(delays, 95)), "ms", MOST_MS),
@@ -108,6 +80,16 @@ def run() -> Figures:
         "fewest_updates_in_2_s": Figure(min(one.updates for one in drags), "updates", LEAST_UPDATES),
         "updates": Figure(len(delays), "updates"),
     }
+
+
+def _drags(browser: Browser, home: Path) -> list[Drag]:
+    with running_app(home) as url:
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.goto(url + ADDRESS)
+        page.wait_for_selector(MARK, timeout=60_000)
+        page.wait_for_timeout(3000)
+        drag(page)  # the first one pays for what is loaded once
+        return [drag(page) for _ in range(DRAGS)]
 
 
 def keep_bert_base(home: Path, groups: tuple[int, ...] = ()) -> None:
@@ -149,31 +131,3 @@ def _delays(updates: list[float], sent: list[tuple[float, float]]) -> Iterator[f
         changes = [update for update in updates if sent_at < update <= next_sent]
         if changes:
             yield changes[-1] - moved_at
-
-
-@contextmanager
-def _server(home: Path) -> Iterator[str]:
-    keep_bert_base(home)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port), "--server.headless", "true"]
-    with (home / "server.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"QUANTSCOPE_HOME": str(home)}, stdout=log, stderr=log)
-    try:
-        _wait(f"http://127.0.0.1:{port}")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _wait(url: str) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(f"{url}/_stcore/health", timeout=1):  # noqa: S310 -- our own server
-                return
-        except (urllib.error.URLError, TimeoutError):
-            time.sleep(0.1)
-    raise TimeoutError("the server did not start")
