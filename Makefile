@@ -1,6 +1,8 @@
 # Two commands do all the set-up: `make run` and `make test`. Everything else builds on the same environment.
 PYTHON ?= python3
 BIN := .venv/bin
+# Two processes, each with whole folders of tests, in the order they stand in.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: run test check unit browser bench peers zoo examples matrix format
 
@@ -8,7 +10,7 @@ run: .venv/.installed
 	$(BIN)/streamlit run app.py
 
 test: check
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 check: .venv/.installed-dev
 	$(BIN)/ruff check .
