@@ -21,6 +21,8 @@ ORPHANED = 70
 """The exit code of a process that found itself without its worker."""
 NICENESS = 10
 CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+AUTOGROUP = Path("/proc/self/autogroup")
+"""“/autogroup-123 nice 0”, see sched(7)."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -58,10 +60,14 @@ def limit_memory(limit: int | None) -> None:
 
 def step_back() -> None:
     """Lets everything else on the machine go first, the page's process above all."""
-    if hasattr(os, "nice"):
-        os.nice(NICENESS)
-    else:
+    if not hasattr(os, "nice"):
         _notice("trials have the same priority as everything else on this system")
+        return
+    os.nice(NICENESS)
+    # A Linux that groups processes by session weighs the groups first; the process's own niceness then counts only inside.
+    if os.getsid(0) == os.getpid() and AUTOGROUP.exists():
+        with suppress(OSError):
+            AUTOGROUP.write_text(str(NICENESS))
 
 
 def interrupt(process: subprocess.Popen[bytes], *, force: bool = False) -> None:

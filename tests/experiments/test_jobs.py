@@ -12,7 +12,7 @@ import psutil
 import pytest
 from workers import child_of, children_of, kill_workers, start_worker, statuses, trials, wait_for, wait_until_ended, working
 
-from experiments.jobs.isolation import NICENESS
+from experiments.jobs.isolation import AUTOGROUP, NICENESS
 from experiments.jobs.worker import LOG_BYTES, ensure_worker
 from experiments.spec import LatencyProtocol, Measurement, Plan
 from experiments.store.store import Store
@@ -34,6 +34,9 @@ def test_trials_run_side_by_side_behind_everything_else_and_a_killed_one_costs_o
     first, second = wait_for(lambda: found if len(found := children_of(worker.pid)) == 2 else None, "two trials at once")
     victim = first.cmdline()[-1]
     wait_for(lambda: second.nice() == NICENESS, "a trial that steps back")
+    if AUTOGROUP.exists():  # only where the kernel groups processes by session
+        group = AUTOGROUP.parents[1] / str(second.pid) / AUTOGROUP.name
+        wait_for(lambda: group.read_text().endswith(f"nice {NICENESS}\n"), "a session that steps back")
     first.send_signal(signal.SIGKILL)
     runs = {run["run_id"]: run for run in wait_until_ended(store, experiment_id)}
     killed = runs.pop(victim)
