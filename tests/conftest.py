@@ -1,10 +1,16 @@
-"""How the suite is shared out to processes (`pytest -n`): a folder's tests stay together, as they share models made once."""
+"""What all tests share: how they are shared out to processes (`pytest -n`), and the databases that a store can lie in."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, text
 
+from benchmarks.postgres_server import binaries, postgres_server
+from experiments.store.database import URL_VARIABLE, open_database
+
+ENGINES = ("sqlite", "postgresql")
 TESTS = Path(__file__).parent
 PATIENT = ("e2e", "experiments")
 """They start servers and workers and wait for them: never two such tests at once."""
@@ -15,7 +21,35 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A folder's tests stay together, as they share models made once."""
     for item in items:
         folders = item.path.relative_to(TESTS).parts[:-1]
         group = "patient" if folders and folders[0] in PATIENT else "/".join(folders)
         item.add_marker(pytest.mark.xdist_group(group or "top"))
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of an up-to-date database on a server that runs as long as the tests."""
+    if binaries() is None:
+        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+    with postgres_server() as url:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(URL_VARIABLE, url)
+            open_database(tmp_path_factory.mktemp("home")).dispose()
+        yield url
+
+
+@pytest.fixture(params=ENGINES)
+def database_url(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str | None:
+    """The empty database that stores are opened on: None for the file in the data directory."""
+    if request.param == "sqlite":
+        monkeypatch.delenv(URL_VARIABLE, raising=False)
+        return None
+    url: str = request.getfixturevalue("postgres")
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("TRUNCATE experiment, worker CASCADE"))
+    engine.dispose()
+    monkeypatch.setenv(URL_VARIABLE, url)
+    return url

@@ -1,10 +1,12 @@
 """A store in a directory of its own, and plans to put in it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from experiments.spec import LatencyProtocol, Measurement, Plan, TrialSpec
+from experiments.store.database import open_database
 from experiments.store.store import Store
 from quantizers.schema import Backend
 
@@ -19,8 +21,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def store(home: Path) -> Store:
-    return Store(home)
+def store(home: Path) -> Iterator[Store]:
+    yield Store(home)
+    open_database(home).dispose()
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ from experiments.store.queue import Phase
 from experiments.store.store import Finished, Store
 from quantizers.schema import Status
 
+pytestmark = pytest.mark.usefixtures("database_url")
+
 TIMED = replace(QUICKEST, latency=LatencyProtocol.QUICK)
 SETTINGS = Settings(children=2, memory_bytes=None, trial_seconds=100.0)
 

@@ -11,6 +11,8 @@ from experiments.jobs.eta import eta, forecast
 from experiments.spec import LatencyProtocol, Measurement, Plan
 from experiments.store.store import Finished, Store
 
+pytestmark = pytest.mark.usefixtures("database_url")
+
 QUICK = Measurement("mnist-5k", calibration_samples=20, eval_samples=50, latency=LatencyProtocol.QUICK)
 
 

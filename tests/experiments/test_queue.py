@@ -13,6 +13,8 @@ from experiments.store.store import Finished, Store
 from quantizers.errors import BackendCrashed
 from quantizers.schema import Status
 
+pytestmark = pytest.mark.usefixtures("database_url")
+
 
 @pytest.fixture
 def finished(tmp_path: Path) -> Finished:
