@@ -114,20 +114,29 @@ def _dynamic(job: Job) -> ModelProto:
             extra_options={"DefaultTensorType": TensorProto.FLOAT},
         )
 
-    _per_channel_if_possible(job, quantize)
-    return onnx.load(target)
+    per_channel = _per_channel_if_possible(job, quantize)
+    rewriter = job.rewriter(onnx.load(target))
+    for layer in job.layers if per_channel else ():
+        rewriter.scale_channels(layer)
+    return rewriter.finish()
 
 
-def _per_channel_if_possible(job: Job, quantize: Callable[[bool], None]) -> None:
-    """Quantizes with one scale a channel, if asked for; where the tool fails at that, with one a tensor, and says so."""
+def _per_channel_if_possible(job: Job, quantize: Callable[[bool], None]) -> bool:
+    """Quantizes with one scale a channel, if asked for; where the tool fails at that, with one a tensor, and says so.
+
+    Returns:
+        Whether there is one a channel.
+    """
     if not job.request.options.get("per_channel", True):
         quantize(False)
-        return
+        return False
     try:
         quantize(True)
     except Exception as error:  # the tools raise whatever their steps do
         quantize(False)
         job.steps.append(Step("Scales", f"One a tensor, because one a channel failed: {error}"[:300]))
+        return False
+    return True
 
 
 def _static(job: Job) -> ModelProto:

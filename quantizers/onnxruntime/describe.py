@@ -18,7 +18,7 @@ from quantizers.adapter import Request
 from quantizers.errors import ConversionFailed
 from quantizers.numerics import dequantize
 from quantizers.onnxruntime.graph import Graph
-from quantizers.onnxruntime.reader import DYNAMIC, REPLACED_GEMM, Tensor, WeightedOp, read
+from quantizers.onnxruntime.reader import DYNAMIC, QUANTIZED, REPLACED_GEMM, Tensor, WeightedOp, read
 from quantizers.onnxruntime.session import OnnxSession
 from quantizers.schema import Mode, QuantizedLayer, QuantizedTensor, Role
 
@@ -31,7 +31,7 @@ INTEGER_KERNELS = (
     "MatMulIntegerToFloat",
     "DynamicQuantizeMatMul",
 )
-_ADDED_BY_TOOLS = ("_quant", REPLACED_GEMM)
+_ADDED_BY_TOOLS = (QUANTIZED, REPLACED_GEMM)
 """What the runtime's tools put behind the name of a node they replace, outermost first."""
 
 

@@ -26,6 +26,8 @@ DYNAMIC = "uint8 (dynamic)"
 """The type of an activation whose range is measured anew at each inference; DynamicQuantizeLinear knows this one type."""
 REPLACED_GEMM = "_MatMul"
 """What the runtime's tool for dynamic quantization puts behind the name of a Gemm when it writes it as MatMul and Add."""
+QUANTIZED = "_quant"
+"""What the same tools put behind the name of a node that they replace."""
 _FLOAT_KINDS = ("Conv", "Gemm", "MatMul")
 _QUANTIZED_KINDS = ("QLinearConv", "QGemm", "QLinearMatMul")
 _INTEGER_KINDS = ("ConvInteger", "MatMulInteger")

@@ -15,7 +15,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, versi
 
 from quantizers.numerics import binary, min_max_params, quantize, ternary
 from quantizers.onnxruntime.graph import Graph, attribute, prune
-from quantizers.onnxruntime.reader import Tensor, WeightedOp
+from quantizers.onnxruntime.reader import QUANTIZED, Tensor, WeightedOp
 from quantizers.onnxruntime.scopes import walk
 from quantizers.pytorch.weights import Choice, integers
 from quantizers.schema import Integers, QuantParams, Scheme
@@ -84,6 +84,28 @@ class Rewriter:
             return
         self._constant(name, _values(self._float[layer].weight).astype(np.float16))
         self._feed(layer, [helper.make_node("Cast", [name], [f"{name}_cast"], name=f"{name}_Cast", to=TensorProto.FLOAT)])
+
+    def scale_channels(self, layer: str) -> None:
+        """Gives a ConvInteger one scale an output channel; the runtime's tool has one a tensor, whatever it is asked for.
+
+        Scales are multiplied in behind the integer sums, so that one a channel costs nothing. Zero points have to be one a
+        tensor, which is enough for codes around the middle of their type.
+        """
+        node = self._nodes.get(layer + QUANTIZED)
+        if node is None or node.op_type != "ConvInteger":
+            return
+        codes, params = integers(_weight(self._float[layer]), 8, Choice())
+        stored = {tensor.name: tensor for tensor in self._model.graph.initializer}
+        name, zero = node.input[1], node.input[3]
+        kind = helper.tensor_dtype_to_np_dtype(stored[name].data_type)
+        middle = 0 if np.iinfo(kind).min else 128
+        written = {
+            name: (codes + middle).astype(kind),
+            f"{name.removesuffix('_quantized')}_scale": params.scale.astype(np.float32).reshape(-1, *[1] * (codes.ndim - 2)),
+            zero: np.array(middle, kind),
+        }
+        for key, values in written.items():
+            stored[key].CopyFrom(numpy_helper.from_array(values, key))
 
     def keep(self, layer: str) -> None:
         """Makes the runtime leave a float layer between quantized ones in float, as its file says.

@@ -379,3 +379,17 @@ def test_mixed_precision_gives_each_layer_its_bits(quantized):
         "dense": "float32",
     }
     assert next(layer.why_not for layer in layers if layer.name == "dense") == "Kept in float, as asked."
+
+
+@pytest.mark.parametrize("types", ["u8s8", "u8u8"])
+def test_dynamic_convolutions_have_a_scale_a_channel_unless_one_a_tensor_is_asked_for(quantized, subject, types):
+    x = subject("fashion-cnn").x[:50]
+    truth = quantized("fashion-cnn", "float32").predict(x)
+    errors = {}
+    for per_channel, axis in ((True, 0), (False, None)):
+        model = quantized("fashion-cnn", "dynamic_wi8", types=types, per_channel=per_channel)
+        convolutions = [layer for layer in model.layers() if layer.op == "ConvInteger"]
+        assert len(convolutions) == 5
+        assert {layer.weight.params.axis for layer in convolutions} == {axis}
+        errors[per_channel] = tensor_error(truth, model.predict(x)).sqnr_db
+    assert errors[True] > errors[False]
