@@ -98,6 +98,30 @@ def test_a_trial_is_done_once_more_elsewhere_when_its_host_is_lost_and_then_left
         assert trouble(home) is None
 
 
+def test_a_measurement_whose_host_is_lost_is_made_anew_elsewhere_and_nothing_else(
+    store: Store, home: Path, cluster: Cluster
+) -> None:
+    for host in ("127.0.0.1", "127.0.0.2"):
+        cluster.add_worker(host)
+
+    def measuring() -> psutil.Process | None:
+        return next((child for child in children(cluster) if "latency" in child.cmdline()), None)
+
+    with working(home, QUANTSCOPE_SCHEDULER=cluster.address):
+        experiment_id = store.submit(trials("float32", measurement=replace(QUICKEST, latency=LatencyProtocol.QUICK)))
+        first = wait_for(measuring, "the measurement")
+        (quantized,) = store.runs(experiment_id=experiment_id)
+        lost = first.ppid()
+        psutil.Process(lost).send_signal(signal.SIGKILL)
+        second = wait_for(lambda: one if (one := measuring()) and one.pid != first.pid else None, "a measurement elsewhere")
+        assert second.ppid() != lost
+        assert not first.is_running()
+        (run,) = wait_until_ended(store, experiment_id)
+    assert run["status"] == "done", run["error"]
+    assert run["latency"]["p50_ms"] > 0
+    assert run["provenance"]["seconds"].items() >= quantized["provenance"]["seconds"].items()
+
+
 def test_without_its_scheduler_a_trial_waits_in_the_queue_and_says_why(
     store: Store, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
