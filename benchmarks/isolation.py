@@ -58,7 +58,8 @@ class IsolatedErrors:
 
     def __init__(self, model: ZooModel, layers: Sequence[QuantizedLayer]) -> None:
         self._module = _channels_last(model.torch_module())
-        self._architecture = model.architecture
+        self._nodes = model.architecture.nodes
+        self._readers = {name: sum(name in node.inputs for node in self._nodes) for name in model.architecture.shapes}
         weights = folded_weights(model)
         self._parts = {layer.name: _Part(model, self._module, layer, weights[layer.name]) for layer in layers}
         # What follows a layer up to its activation function is part of it, as backends fuse it.
@@ -74,10 +75,10 @@ class IsolatedErrors:
 
         # A batch with its channels last is, seen by PyTorch, one of [N, C, H, W] in the layout its kernels are fastest in.
         values: dict[str, Any] = {INPUT: torch.from_numpy(np.moveaxis(np.ascontiguousarray(batch, np.float32), -1, 1))}
-        readers = {name: sum(name in node.inputs for node in self._architecture.nodes) for name in self._architecture.shapes}
+        readers = dict(self._readers)
         inputs: dict[str, Any] = {}
         with torch.inference_mode(), _without_denormals():
-            for node in self._architecture.nodes:
+            for node in self._nodes:
                 sources = [values[name] for name in node.inputs]
                 values[node.name] = getattr(self._module, node.name)(*sources)
                 if node.name in self._parts:

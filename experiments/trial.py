@@ -154,10 +154,9 @@ def _isolated(material: Material, described: Sequence[QuantizedLayer]) -> dict[s
     if not isinstance(material.model, ZooModel):
         return {layer.name: {"isolated": None, "isolated_why_not": NOT_ISOLATED} for layer in described}
     errors = IsolatedErrors(material.model, described)
-    for start in range(0, ISOLATION_SAMPLES, ISOLATION_BATCH):
-        batch = material.evaluation[start : min(start + ISOLATION_BATCH, ISOLATION_SAMPLES)]
-        if len(batch):
-            errors.add(batch)
+    samples = material.evaluation[:ISOLATION_SAMPLES]
+    for start in range(0, len(samples), ISOLATION_BATCH):
+        errors.add(samples[start : start + ISOLATION_BATCH])
     return {name: {"isolated": asdict(report), "isolated_why_not": None} for name, report in errors.reports().items()}
 
 
