@@ -1,31 +1,13 @@
 """`sensitivity` and `frontier` as scripts meet them, on every model of the zoo."""
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
+from command_line import cli, document
 
-from experiments.analysis import ROOT, Analyses, AnalysisSpec
+from experiments.analysis import Analyses, AnalysisSpec
 from models import zoo
 from quantizers.schema import Status, Technique
-
-
-def cli(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "experiments", *arguments]
-    environment = os.environ | {"QUANTSCOPE_HOME": str(home)}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
-
-
-def document(run: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    def refuse(constant: str) -> None:
-        raise AssertionError(f"{constant} in the output")
-
-    parsed: dict[str, Any] = json.loads(run.stdout, parse_constant=refuse)
-    return parsed
 
 
 @pytest.mark.parametrize("model", [info.id for info in zoo.catalogue()])
