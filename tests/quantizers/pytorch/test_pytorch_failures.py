@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from models import zoo
@@ -106,3 +107,15 @@ def test_kernels_that_disagree_with_the_model_are_not_called_native(tmp_path, mo
     quantized = run(zoo.load("mnist-mlp"), "static_wi8_ai8", tmp_path)
     assert quantized.execution is Execution.SIMULATED
     assert "dB only" in quantized.execution_why
+
+
+def test_a_rounding_that_ties_in_one_sample_speaks_against_no_kernel(tmp_path, monkeypatch) -> None:
+    true = lowering.lower
+
+    def tying(program, sample):
+        lowered = true(program, sample)
+        first = (torch.arange(len(sample)) == 0)[:, None]
+        return lowering.Lowered(lambda x: torch.where(first, 0, lowered.run(x)), lowered.int8)
+
+    monkeypatch.setattr(lowering, "lower", tying)
+    assert run(zoo.load("mnist-mlp"), "static_wi8_ai8", tmp_path).execution is Execution.NATIVE
