@@ -99,7 +99,8 @@ class Dispatcher:
     def _measure(self) -> Job | None:
         if not self._executor.isolates_latency and (self._running or not self._take_machine()):
             return None
-        run_ids = self._store.claim_latency(os.getpid(), self._worker)
+        leaving = [run_id for job in self._running for run_id in job.run_ids]
+        run_ids = self._store.claim_latency(os.getpid(), self._worker, leaving)
         if not run_ids:
             self._machine.release()
             return None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -144,10 +144,11 @@ class Queue:
                 self._lease(connection, runs.c.id == run_id, pid, owner)
         return run_id
 
-    def claim_latency(self, pid: int, owner: str | None = None) -> list[str]:
+    def claim_latency(self, pid: int, owner: str | None = None, leaving: Collection[str] = ()) -> list[str]:
         """Takes all runs of one experiment × backend that wait for their latency, to be measured side by side.
 
-        None of them while another run of that experiment × backend has yet to be quantized.
+        None of them while another run of that experiment × backend has yet to be quantized, or is one of those whose process
+        is still `leaving`: with its result kept, but yet to end.
         """
         with self._engine.begin() as connection:
             first = _in_line(runs.c.experiment_id, runs.c.backend).where(runs.c.phase == Phase.LATENCY.value)
@@ -155,7 +156,8 @@ class Queue:
             if group is None:
                 return []
             alike = (runs.c.experiment_id == group.experiment_id) & (runs.c.backend == group.backend) & runs.c.deleted.is_(None)
-            unready = alike & (runs.c.phase == Phase.QUANTIZE.value) & (_has(Status.QUEUED) | _has(Status.RUNNING))
+            unquantized = (runs.c.phase == Phase.QUANTIZE.value) & (_has(Status.QUEUED) | _has(Status.RUNNING))
+            unready = alike & (unquantized | runs.c.id.in_(leaving))
             if connection.execute(select(func.count()).where(unready)).scalar():
                 return []
             ready = alike & (runs.c.phase == Phase.LATENCY.value) & _has(Status.QUEUED)

@@ -133,6 +133,23 @@ def test_latency_waits_until_no_other_trial_runs(
     assert [job.phase for job in executor.running] == [Phase.LATENCY]
 
 
+def test_latency_waits_until_the_process_that_quantized_is_gone(
+    store: Store, executor: Scripted, worker: Dispatcher, finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else, where other hosts are free, the end of that process would be taken for the end of the measurement."""
+    monkeypatch.setattr(executor, "isolates_latency", True)
+    experiment_id = store.submit(trials("float32", measurement=TIMED))
+    worker.step()
+    (first,) = executor.running
+    store.keep(first.run_ids[0], finished, awaits_latency=True, owner=first.owner)
+    assert worker.step()
+    assert executor.running == [first]
+    executor.end(first)
+    worker.step()
+    assert [job.phase for job in executor.running] == [Phase.LATENCY]
+    assert of(store, experiment_id) == ["running"]
+
+
 def test_latency_waits_for_a_measurement_of_another_data_directory(
     store: Store, executor: Scripted, worker: Dispatcher, finished: Finished, machine: Path
 ) -> None:
