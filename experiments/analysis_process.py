@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Iterable
@@ -23,6 +21,7 @@ from benchmarks.sensitivity.mixed import float_bytes, measure_choice, packed_byt
 from benchmarks.sensitivity.report import Sensitivity
 from experiments.analysis import AnalysisSpec
 from experiments.frontier import Frontier, Knapsack, Point, Width, cost
+from experiments.jobs.isolation import hold_leash
 from models import catalogue, datasets
 from models.datasets import Samples, Split
 from models.float_model import FloatModel
@@ -30,13 +29,12 @@ from quantizers.adapter import Report
 from quantizers.errors import OutOfMemory, QuantScopeError, TrialError
 
 DEFAULT_SAMPLES = 256
-ORPHANED = 70
 REPORT_EVERY_SECONDS = 0.25
 
 
 def main(folder: Path) -> None:
     """Runs the analysis that the folder's spec.json asks for, and leaves result.json in it."""
-    threading.Thread(target=_die_with_starter, daemon=True).start()
+    hold_leash(to_thread=False)
     spec = AnalysisSpec.from_dict(json.loads((folder / "spec.json").read_text(encoding="utf-8")))
     torch.set_num_threads(spec.threads)
     try:
@@ -168,12 +166,6 @@ def _write(path: Path, document: dict[str, Any]) -> None:
     half = path.with_suffix(".half")
     half.write_text(json.dumps(document, allow_nan=False), encoding="utf-8")
     half.replace(path)
-
-
-def _die_with_starter() -> None:
-    # Standard input is a pipe whose other end only the starter holds: end of file means the starter is gone.
-    sys.stdin.buffer.read()
-    os._exit(ORPHANED)
 
 
 if __name__ == "__main__":

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import threading
 import time
 import traceback
 
 from filelock import Timeout
 
 from experiments import sketches
+from experiments.jobs.isolation import hold_leash
 from quantizers import sketch_file
 from quantizers.errors import QuantScopeError
 
-ORPHANED = 70
 REPORT_EVERY_SECONDS = 0.2
 READING = (0.05, 0.9)
 """Shares of the work that are over when the weights are loaded, and when they are read."""
@@ -22,7 +20,7 @@ READING = (0.05, 0.9)
 
 def main(model_id: str) -> None:
     """Builds and keeps a model's sketches, unless another process already does; says how far it is, and how it failed."""
-    threading.Thread(target=_die_with_page, daemon=True).start()
+    hold_leash(to_thread=False)
     try:
         with sketches.lock(model_id):
             try:
@@ -63,13 +61,6 @@ def _build(model_id: str) -> None:
     file = sketches.folder() / f"{model.digest}.npz"
     sketch_file.write(file, built)
     sketches.keep(model_id, model.info.title, file, made_of)
-
-
-def _die_with_page() -> None:
-    # Standard input is a pipe whose other end only the page's process holds: end of file means that process is gone.
-    # Read without a buffer: one that a thread still waits on cannot be closed when the process ends by itself.
-    os.read(sys.stdin.fileno(), 1)
-    os._exit(ORPHANED)
 
 
 if __name__ == "__main__":

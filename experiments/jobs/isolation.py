@@ -26,13 +26,14 @@ AUTOGROUP = Path("/proc/self/autogroup")
 _PR_SET_PDEATHSIG = 1
 
 
-def hold_leash() -> None:
+def hold_leash(*, to_thread: bool = True) -> None:
     """Ends this process as soon as the one that started it is gone.
 
     Standard input is a pipe whose other end only the starter holds; a thread waits for its end. On Linux the kernel watches
-    too, for a library may keep that thread from running for seconds.
+    too, for a library may keep that thread from running for seconds; but what it watches is the thread that started this
+    process, so with `to_thread` False, where threads come and go as a page's do, it is left out.
     """
-    if sys.platform == "linux":
+    if to_thread and sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     threading.Thread(target=_wait_for_end, daemon=True).start()
 
