@@ -17,7 +17,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from models import zoo
+from models import catalogue, mine, zoo
+from models.entry import PREFIX
 from models.home import home
 from quantizers.errors import BadData
 from quantizers.sketch_file import VERSION, SketchFile
@@ -53,10 +54,10 @@ def folder() -> Path:
 
 
 def titles() -> dict[str, str]:
-    """Models whose weights can be looked at, by id: those of the zoo that can be loaded here, then others that are kept."""
-    known = {info.id: info.title for info in zoo.catalogue() if info.available}
-    kept = {path.stem: entry.title for path in sorted(folder().glob("*.json")) if (entry := _entry(path.stem))}
-    return known | {name: title for name, title in kept.items() if name not in known}
+    """Models whose weights can be looked at, by id: the float ones that can be loaded here, then others that are kept."""
+    known = {info.id: info.title for info in catalogue.catalogue() if info.available and not info.quantized}
+    entries = {path.stem: entry for path in sorted(folder().glob("*.json")) if (entry := _entry(path.stem))}
+    return known | {name: entry.title for name, entry in entries.items() if not entry.made_of}
 
 
 def find(model_id: str) -> SketchFile | None:
@@ -122,9 +123,17 @@ def report(model_id: str, now: Progress | None) -> None:
 
 
 def made_of(model_id: str) -> str:
-    """What a zoo model's weights are, without loading them: the digest of their file, or the pinned package they come with."""
+    """What a model's weights are, without loading them: the digest of their file, or the pinned package they come with.
+
+    Raises:
+        UnknownName: it is a file that is no longer there.
+    """
     weights = zoo.WEIGHTS / f"{model_id}.safetensors"
-    return f"{VERSION}:{_digest(weights, weights.stat().st_mtime_ns) if weights.exists() else 'package'}"
+    if model_id.startswith(PREFIX):
+        content = mine.entry(model_id).digest
+    else:
+        content = _digest(weights, weights.stat().st_mtime_ns) if weights.exists() else "package"
+    return f"{VERSION}:{content}"
 
 
 @lru_cache(maxsize=16)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from experiments import sketches
-from models import zoo
+from experiments.library import EXAMPLES
+from models import mine, zoo
 from quantizers import sketch_file
 from quantizers.sketch_build import build_sketches
 
@@ -47,6 +48,23 @@ def test_a_model_is_sketched_by_another_process_and_found_again() -> None:
         assert builder.wait(60) == 0
     assert sketches.progress(MODEL) is None
     assert not sketches.is_building(MODEL)
+
+
+@pytest.mark.adapter
+@pytest.mark.parametrize("form", ["mine.onnx", "mine.tflite"])
+def test_a_file_of_ones_own_is_sketched_as_the_model_it_was_made_of(tmp_path: Path, form: str) -> None:
+    path = tmp_path / form
+    if form == "mine.onnx":
+        path.write_bytes(zoo.load(MODEL).onnx_model().SerializeToString())
+    else:
+        path.write_bytes((EXAMPLES / "fashion-cnn--tflite--float32" / "model.tflite").read_bytes())
+    origin = MODEL if form == "mine.onnx" else "fashion-cnn"
+    own, original = wait(mine.add(path, form).id), wait(origin)
+    assert list(own.sizes.values()) == list(original.sizes.values())
+    for one, other in zip(own.sizes, original.sizes, strict=True):
+        # Channels lie in the same order, and the values of each are the same, whatever order the file has them in.
+        assert own.summary(one).channel_low == pytest.approx(original.summary(other).channel_low, rel=1e-5)
+        assert own.summary(one).channel_high == pytest.approx(original.summary(other).channel_high, rel=1e-5)
 
 
 def test_weights_that_changed_are_sketched_anew(monkeypatch: pytest.MonkeyPatch) -> None:
