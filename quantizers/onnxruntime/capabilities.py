@@ -46,6 +46,7 @@ def _weight_only(bits: int, scheme: Option) -> list[Capability]:
 TECHNIQUES: tuple[Capability, ...] = (
     _cell("float32"),
     _cell("dynamic_wi8", _OP_TYPES, _PER_CHANNEL, _DYNAMIC_TYPES),
+    _cell("dynamic_wi4_g32", _SCHEME, _WEIGHT_RANGE),
     _cell("static_wi8_ai8", _FORMAT, _TYPES, _PER_CHANNEL, _REDUCE_RANGE, _CALIBRATOR),
     _cell("static_wi8_ai16", _PER_CHANNEL, _CALIBRATOR),
     _cell("static_wi4_ai8", _PER_CHANNEL, _CALIBRATOR),
@@ -64,7 +65,8 @@ TECHNIQUES: tuple[Capability, ...] = (
     ),
     _cell(
         "dynamic_wi4",
-        why_not="ConvInteger and MatMulInteger, which quantize activations as they run, take 8-bit weights only.",
+        why_not="ConvInteger and MatMulInteger, which quantize activations as they run, take 8-bit weights only; "
+        "MatMulNBits takes 4 bits in groups: dynamic_wi4_g32.",
     ),
 )
 MIXED: Capability | None = Capability(

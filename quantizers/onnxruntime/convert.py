@@ -24,8 +24,13 @@ if TYPE_CHECKING:
     from quantizers.onnxruntime.improve import OutputRounding
 
 _PRODUCTS = ["MatMul", "Gemm"]
-_GROUPS = (None, 16, 32, 64, 128, 256)
+_BLOCKS = (16, 32, 64, 128, 256)
 """Group sizes that MatMulNBits has a kernel for."""
+_GROUPS: Mapping[tuple[Mode, str | None], tuple[int | None, ...]] = {
+    **{(Mode.WEIGHT_ONLY, weight): (None, *_BLOCKS) for weight in ("i8", "i4", "i2")},
+    (Mode.DYNAMIC, "i4"): _BLOCKS,
+}
+"""Group sizes by mode and type of weights; no groups elsewhere."""
 _BY_TOOLS = (Mode.STATIC, Mode.DYNAMIC, Mode.HYBRID, Mode.MIXED)
 """Modes that the runtime's own tools do, which look at the main graph only."""
 NEAREST = "nearest"
@@ -81,13 +86,12 @@ def convert(job: Job) -> ModelProto:
     """
     technique = job.request.technique
     recipe = _RECIPES.get((technique.mode, technique.weight, technique.activation))
-    groups = _GROUPS if technique.mode is Mode.WEIGHT_ONLY else (None,)
-    if recipe is None or technique.group_size not in groups:
+    if recipe is None or technique.group_size not in _GROUPS.get((technique.mode, technique.weight), (None,)):
         raise Unsupported(
             f"ONNX Runtime has no way to do {technique.code}.", "The technique list says what it has, and why not."
         )
     holders = {op.inside for op in job.float_ops.values()}
-    if technique.mode in _BY_TOOLS and None not in holders:
+    if technique.mode in _BY_TOOLS and technique.group_size is None and None not in holders:
         kinds = ", ".join(sorted(str(kind) for kind in holders))
         what = f"All weights sit inside {kinds}, where the runtime's tools quantize nothing."
         raise NothingQuantized(what, "Weight-only techniques and float16 reach them.")
@@ -118,6 +122,17 @@ def _dynamic(job: Job) -> ModelProto:
     rewriter = job.rewriter(onnx.load(target))
     for layer in job.layers if per_channel else ():
         rewriter.scale_channels(layer)
+    return rewriter.finish()
+
+
+def _dynamic_blocks(job: Job) -> ModelProto:
+    """Dense layers with weights in groups, whose activations are rounded block by block as they run."""
+    technique, options, rewriter = job.request.technique, job.request.options, job.rewriter()
+    assert technique.weight_bits is not None
+    assert technique.group_size is not None
+    scheme, fit = Scheme(str(options.get("scheme", Scheme.SYMMETRIC))), str(options.get("weight_range", "minmax"))
+    for layer in job.layers:
+        rewriter.integer_product(layer, technique.weight_bits, technique.group_size, scheme, fit)
     return rewriter.finish()
 
 
@@ -259,6 +274,7 @@ def _types(name: str) -> tuple[QuantType, QuantType]:
 _RECIPES: Mapping[tuple[Mode, str | None, str | None], Recipe] = {
     (Mode.FLOAT32, None, None): _float32,
     (Mode.DYNAMIC, "i8", None): _dynamic,
+    (Mode.DYNAMIC, "i4", None): _dynamic_blocks,
     (Mode.STATIC, "i8", "i8"): _static,
     (Mode.STATIC, "i8", "i16"): _static_wide_activations,
     (Mode.STATIC, "i4", "i8"): _static_narrow_weights,

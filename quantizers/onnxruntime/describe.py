@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from quantizers.adapter import Request
 from quantizers.errors import ConversionFailed
 from quantizers.numerics import dequantize
+from quantizers.onnxruntime.blocks import KIND, has_integer_kernel
 from quantizers.onnxruntime.graph import Graph
-from quantizers.onnxruntime.reader import DYNAMIC, QUANTIZED, REPLACED_GEMM, Tensor, WeightedOp, read
+from quantizers.onnxruntime.reader import DYNAMIC, DYNAMIC_BLOCKS, QUANTIZED, REPLACED_GEMM, Tensor, WeightedOp, read
 from quantizers.onnxruntime.session import OnnxSession
 from quantizers.schema import Mode, QuantizedLayer, QuantizedTensor, Role
 
@@ -88,6 +89,9 @@ def describe(path: Path, float_ops: Mapping[str, WeightedOp], request: Request, 
 
 def runs_in_integers(op: WeightedOp, kernels: Mapping[str, str]) -> bool:
     """Whether the runtime computes a layer with integers; `kernels` as `kernels_by_constant` gives them."""
+    params = op.weight.params
+    if op.input.dtype == DYNAMIC_BLOCKS and params is not None and params.group_size is not None:
+        return has_integer_kernel(params.bits, params.group_size)
     return kernels.get(op.weight.name, "") in INTEGER_KERNELS
 
 
@@ -131,6 +135,8 @@ def _why_not(layer: str, op: WeightedOp, request: Request, integer: bool) -> str
             return "Kept in float, as asked."
         if request.options.get("op_types") == "dense":
             return "Only dense layers were asked for."
+        if technique.mode is Mode.DYNAMIC and technique.group_size:
+            return "MatMulNBits, which rounds activations as it runs, takes the place of dense layers alone."
         if op.inside:
             return f"It sits inside {op.inside}, where the runtime's tools quantize nothing."
         return "ONNX Runtime left this layer in float."
@@ -138,7 +144,7 @@ def _why_not(layer: str, op: WeightedOp, request: Request, integer: bool) -> str
         return None
     if stored == "float16":
         return "Stored in float16, cast to float32 when the model is loaded: the CPU kernels compute in float32."
-    if op.kind == "MatMulNBits":
+    if op.kind == KIND:
         return f"Stored in {stored}, multiplied in float32 block by block by MatMulNBits."
     if op.input.params is None and op.input.dtype != DYNAMIC:
         return f"Stored in {stored}, turned into float32 at every inference, because activations are float."

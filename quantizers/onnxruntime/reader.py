@@ -19,11 +19,14 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto
 
 from quantizers.numerics import integer_range
+from quantizers.onnxruntime.blocks import KIND, rounds_activations, unpack
 from quantizers.onnxruntime.graph import Graph, attribute
 from quantizers.schema import QuantParams
 
 DYNAMIC = "uint8 (dynamic)"
 """The type of an activation whose range is measured anew at each inference; DynamicQuantizeLinear knows this one type."""
+DYNAMIC_BLOCKS = "int8 (dynamic)"
+"""The type of an activation that a MatMulNBits rounds as it runs, each block of each row by itself."""
 REPLACED_GEMM = "_MatMul"
 """What the runtime's tool for dynamic quantization puts behind the name of a Gemm when it writes it as MatMul and Add."""
 QUANTIZED = "_quant"
@@ -104,9 +107,10 @@ def _read(graph: Graph, node: NodeProto) -> WeightedOp | None:
         return _read_quantized(graph, node)
     if kind in _INTEGER_KINDS:
         return _read_integer(graph, node)
-    if kind == "MatMulNBits":
+    if kind == KIND:
+        source = Tensor(node.input[0], DYNAMIC_BLOCKS) if rounds_activations(node) else _activation(graph, node.input[0])
         bias, output = _constant(graph, _input(node, 5)), _handed_on(graph, node.output[0])
-        return WeightedOp(node.name, kind, _activation(graph, node.input[0]), _unpacked(graph, node), bias, output, False)
+        return WeightedOp(node.name, kind, source, _unpacked(graph, node), bias, output, False)
     return _read_float(graph, node) if kind in _FLOAT_KINDS else None
 
 
@@ -198,21 +202,14 @@ def _unpacked(graph: Graph, node: NodeProto) -> Tensor:
     bits, size, block = (attribute(node, key, 4) for key in ("bits", "K", "block_size"))
     packed, scale = graph.array(node.input[1]), graph.array(node.input[2]).ravel()
     middle = 1 << (bits - 1)
-    codes = _unpack(packed, bits).reshape(len(packed), -1)[:, :size]
+    codes = unpack(packed, bits).reshape(len(packed), -1)[:, :size]
     blocks = -(-size // block)
     zero_point = np.full(scale.shape, middle)
     if zero := _input(node, 3):
-        zero_point = _unpack(graph.array(zero).reshape(len(packed), -1), bits)[:, :blocks].ravel()
+        zero_point = unpack(graph.array(zero).reshape(len(packed), -1), bits)[:, :blocks].ravel()
     dtype = f"uint{bits}"
     params = QuantParams(scale, zero_point, *integer_range(bits, signed=False), dtype, group_size=block)
     return Tensor(node.input[1], dtype, params, codes)
-
-
-def _unpack(packed: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
-    """The last axis grows by 8 ÷ bits."""
-    shifts = np.arange(0, 8, bits, dtype=np.uint8)
-    codes: NDArray[np.uint8] = (packed[..., np.newaxis] >> shifts & ((1 << bits) - 1)).astype(np.uint8)
-    return codes.reshape(*packed.shape[:-1], -1)
 
 
 def _activation(graph: Graph, name: str) -> Tensor:

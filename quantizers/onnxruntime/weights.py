@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, version_converter
 
 from quantizers.numerics import binary, min_max_params, quantize, ternary
+from quantizers.onnxruntime.blocks import DOMAIN, INT8_LEVEL, KIND, LEVEL, pack
 from quantizers.onnxruntime.graph import Graph, attribute, prune
 from quantizers.onnxruntime.reader import QUANTIZED, Tensor, WeightedOp
 from quantizers.onnxruntime.scopes import walk
@@ -67,7 +68,14 @@ class Rewriter:
         if params.group_size is None or not self._is_plain_product(layer):
             self._dequantized(layer, rows, params)
         else:
-            self._block_product(layer, rows, params)
+            self._block_product(layer, rows, params, params.group_size)
+
+    def integer_product(self, layer: str, bits: int, block: int, scheme: Scheme, fit: str) -> None:
+        """A dense layer gets weights in blocks, and activations that are rounded as it runs; other layers stay as they are."""
+        if self._is_plain_product(layer):
+            choice = Choice(block, affine=scheme is Scheme.AFFINE, fit=fit)
+            codes, params = integers(_weight(self._float[layer]), bits, choice)
+            self._block_product(layer, codes, params, block, **{LEVEL: INT8_LEVEL})
 
     def binary(self, layer: str) -> None:
         """See `numerics.binary`."""
@@ -202,34 +210,24 @@ class Rewriter:
         bias = self._float[layer].bias
         return node.op_type in ("Gemm", "MatMul") and plain and (bias is None or _values(bias).ndim == 1)
 
-    def _block_product(self, layer: str, codes: Integers, params: QuantParams) -> None:
-        """A Gemm or MatMul becomes a MatMulNBits: unsigned codes, packed in blocks along the inputs.
-
-        Source: ContribOperators.md of ONNX Runtime, com.microsoft.MatMulNBits
-        """
-        node, block, bits = self._nodes[layer], params.group_size, int(params.dtype.removeprefix("int"))
-        assert block is not None
+    def _block_product(self, layer: str, codes: Integers, params: QuantParams, block: int, **attributes: int) -> None:
+        """A Gemm or MatMul becomes a MatMulNBits: unsigned codes, packed in blocks along the inputs."""
+        node, bits = self._nodes[layer], int(params.dtype.removeprefix("int"))
         middle = 1 << (bits - 1)
         outputs, size = codes.shape
         blocks = -(-size // block)
         padded = np.pad(codes + middle, ((0, 0), (0, blocks * block - size)))
         name = f"{layer}.weight_nbits{bits}"
-        self._constant(name, _pack(padded, bits).reshape(outputs, blocks, -1))
+        self._constant(name, pack(padded, bits).reshape(outputs, blocks, -1))
         self._constant(f"{name}_scales", params.scale.astype(np.float32).reshape(outputs, blocks))
         zero = ""
         if params.zero_point.any():
             zero = f"{name}_zero_points"
             rows = (params.zero_point + middle).reshape(outputs, blocks)
-            self._constant(zero, _pack(np.pad(rows, ((0, 0), (0, -blocks % (8 // bits)))), bits))
+            self._constant(zero, pack(np.pad(rows, ((0, 0), (0, -blocks % (8 // bits)))), bits))
         shape: dict[str, Any] = {"K": size, "N": outputs, "bits": bits, "block_size": block}
-        product = helper.make_node(
-            "MatMulNBits",
-            [node.input[0], name, f"{name}_scales", zero, "", *node.input[2:]],
-            list(node.output),
-            name=layer,
-            domain="com.microsoft",
-            **shape,
-        )
+        inputs = [node.input[0], name, f"{name}_scales", zero, "", *node.input[2:]]
+        product = helper.make_node(KIND, inputs, list(node.output), name=layer, domain=DOMAIN, **shape, **attributes)
         node.CopyFrom(product)
 
     def _constant(self, name: str, values: NDArray[Any]) -> None:
@@ -245,11 +243,3 @@ def _weight(op: WeightedOp) -> NDArray[np.float32]:
     """The float weights with output channels first."""
     values = _values(op.weight)
     return np.ascontiguousarray(values.T) if op.rows_first else values
-
-
-def _pack(codes: Integers, bits: int) -> NDArray[np.uint8]:
-    """Unsigned codes, 8 ÷ bits to a byte along the last axis, lowest bits first."""
-    lanes = codes.astype(np.uint8).reshape(*codes.shape[:-1], -1, 8 // bits)
-    shifts = np.arange(0, 8, bits, dtype=np.uint8)
-    packed: NDArray[np.uint8] = np.bitwise_or.reduce(lanes << shifts, axis=-1)
-    return packed

@@ -16,8 +16,9 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 
 from models.architecture import BatchNorm, Relu
 from quantizers.adapter import Batch
-from quantizers.numerics import tensor_error
+from quantizers.numerics import dequantize, tensor_error
 from quantizers.onnxruntime.adapter import OnnxRuntimeAdapter
+from quantizers.onnxruntime.blocks import has_integer_kernel
 from quantizers.schema import Execution
 
 pytestmark = pytest.mark.adapter
@@ -28,6 +29,7 @@ CODES: dict[str, tuple[float, float]] = {  # the least SQNR (dB) of the logits, 
     "float32": (90, 0.0),
     "float16": (55, 0.003),
     "dynamic_wi8": (25, 0.012),
+    "dynamic_wi4_g32": (10, 0.06),
     "static_wi8_ai8": (25, 0.012),
     "static_wi8_ai16": (25, 0.012),
     "static_wi4_ai8": (10, 0.06),
@@ -179,6 +181,12 @@ def test_both_formats_hold_the_same_numbers(quantized, subject, model_id):
 INTEGER_KERNELS = {"QLinearConv", "QGemm", "QLinearMatMul", "ConvInteger", "MatMulInteger", "DynamicQuantizeMatMul"}
 
 
+def computes_in_integers(node: onnx.NodeProto) -> bool:
+    """By the kind of operation; a MatMulNBits that may round its activations does so where the processor has the kernel."""
+    level = {entry.name: entry.i for entry in node.attribute}.get("accuracy_level")
+    return node.op_type in INTEGER_KERNELS or (level == 4 and has_integer_kernel(4, 32))
+
+
 @pytest.mark.parametrize(
     ("code", "options"),
     [
@@ -197,7 +205,7 @@ def test_layers_said_to_run_in_int8_are_as_many_as_the_integer_kernels_of_the_op
     settings.log_severity_level = 3
     settings.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     onnxruntime.InferenceSession(str(model.path), settings, providers=["CPUExecutionProvider"])
-    kernels = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node if node.op_type in INTEGER_KERNELS]
+    kernels = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node if computes_in_integers(node)]
     in_int8 = [layer for layer in model.layers() if layer.runs_in == "int8"]
     assert len(in_int8) == len(kernels)
     for layer in model.layers():
@@ -222,6 +230,31 @@ def test_every_technique_keeps_layers_float(quantized, subject, code):
     assert np.isfinite(model.predict(subject("mnist-cnn").x[:20])).all()
 
 
+def test_dense_layers_round_their_activations_block_by_block_where_the_processor_can(quantized):
+    """Against the same product by hand: of float activations, and of ones rounded to −127…127, 32 of a row on one scale."""
+    model = quantized("mnist-mlp", "dynamic_wi4_g32", scheme="affine")
+    layer, x = model.layers()[0], np.random.default_rng(0).standard_normal((50, 28, 28, 1)).astype(np.float32)
+    weight = dequantize(layer.weight.codes, layer.weight.params)
+    blocks = np.pad(x.reshape(50, 784).astype(np.float64), ((0, 0), (0, 16))).reshape(50, -1, 32)
+    step = np.abs(blocks).max(axis=2, keepdims=True) / 127
+    read = {"float32": blocks, "int8": np.rint(blocks / step) * step}
+    computed = model.activations(x)["dense1"]
+    by_hand = {kind: values.reshape(50, -1)[:, :784] @ weight.T + layer.bias.codes for kind, values in read.items()}
+    errors = {kind: tensor_error(np.maximum(values, 0), computed).sqnr_db for kind, values in by_hand.items()}
+    assert errors.pop(layer.runs_in) > 100
+    assert all(40 < error < 60 for error in errors.values())
+    assert layer.inputs[0].dtype == "int8 (dynamic)"
+
+
+def test_blocks_leave_convolutions_in_float_and_say_so(quantized):
+    conv, dense = quantized("mnist-cnn", "dynamic_wi4_g32").layers()
+    assert dense.op == "MatMulNBits"
+    assert (conv.quantized, conv.why_not) == (
+        False,
+        "MatMulNBits, which rounds activations as it runs, takes the place of dense layers alone.",
+    )
+
+
 @pytest.mark.parametrize("code", ["binary", "ternary", "hybrid_wf16_ai8"])
 def test_what_no_kernel_computes_is_called_simulated(quantized, code):
     model = quantized("fashion-cnn", code)
@@ -234,8 +267,6 @@ def test_what_no_kernel_computes_is_called_simulated(quantized, code):
 def test_few_bits_compute_what_their_codes_say(quantized, subject, code):
     """Accuracy says little here, so the float model is given the dequantized weights and must agree."""
     from dataclasses import replace
-
-    from quantizers.numerics import dequantize
 
     model, case = quantized("mnist-cnn", code), subject("mnist-cnn")
     real = {layer.name: dequantize(layer.weight.codes, layer.weight.params) for layer in model.layers()}

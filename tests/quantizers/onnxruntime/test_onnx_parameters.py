@@ -27,6 +27,8 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("dynamic_wi8", {}),
     ("dynamic_wi8", {"op_types": "dense"}),
     ("dynamic_wi8", {"types": "u8u8"}),
+    ("dynamic_wi4_g32", {}),
+    ("dynamic_wi4_g32", {"scheme": "affine", "weight_range": "mse"}),
     ("static_wi8_ai8", {}),
     ("static_wi8_ai8", {"types": "s8s8"}),
     ("static_wi8_ai8", {"types": "u8u8"}),
@@ -184,6 +186,8 @@ def plain_input(plain: Plain, node: onnx.NodeProto) -> Found:
         letter = DATA[kind].lower()
         zero = plain.values(names[f"{letter}_zero_point"])
         return Found(zero.dtype.name, plain.values(names[f"{letter}_scale"]), zero)
+    if {"accuracy_level": 4}.items() <= {entry.name: entry.i for entry in node.attribute}.items():
+        return Found("int8 (dynamic)")
     maker = plain.made_by.get(source)
     if maker is not None and maker.op_type == "DynamicQuantizeLinear":
         return Found("uint8 (dynamic)")
@@ -314,7 +318,15 @@ def test_references_are_the_weights_with_batch_norms_folded_in(quantized, subjec
             np.testing.assert_allclose(layer.bias.reference.ravel(), bias, rtol=1e-3, atol=1e-5)
 
 
-SQNR_FLOOR = {"float16": 65, "weight_only_wi4": 12, "weight_only_wi2": 1, "static_wi4_ai8": 12, "binary": 2, "ternary": 4}
+SQNR_FLOOR = {
+    "float16": 65,
+    "dynamic_wi4": 12,
+    "weight_only_wi4": 12,
+    "weight_only_wi2": 1,
+    "static_wi4_ai8": 12,
+    "binary": 2,
+    "ternary": 4,
+}
 
 
 @every_model
