@@ -74,7 +74,7 @@ class OutputReport(TensorReport, ErrorReport):
 
 @dataclass(frozen=True, kw_only=True)
 class LayerReport:
-    """A layer as a RUN's JSON holds it."""
+    """A layer as a RUN's JSON holds it; `output` is None where there is nothing to compare."""
 
     name: str
     native_name: str
@@ -85,7 +85,8 @@ class LayerReport:
     weight: WeightReport
     bias: TensorReport | None
     inputs: list[TensorReport]
-    output: OutputReport
+    output: OutputReport | None
+    output_why_not: str | None
 
 
 class ErrorSums:
@@ -161,13 +162,16 @@ def _error_report(sqnr_db: float | None, exact: bool, mse: float, cosine: float 
     )
 
 
-def layer_report(layer: QuantizedLayer, error: ErrorReport) -> LayerReport:
-    """What became of a layer, with the error of its output.
+def layer_report(layer: QuantizedLayer, error: ErrorReport | None, absent: str) -> LayerReport:
+    """What became of a layer, with the error of its output; without one, `absent` says why.
 
     Raises:
         QuantizationError: a value of its weight is NaN or infinite.
     """
-    assert layer.output is not None, f"{layer.name} hands nothing on"
+    output = None
+    if error is not None:
+        assert layer.output is not None, f"{layer.name} hands nothing on"
+        output = OutputReport(**vars(tensor_report(layer.output)), **vars(error))
     return LayerReport(
         name=layer.name,
         native_name=layer.native_name,
@@ -178,7 +182,8 @@ def layer_report(layer: QuantizedLayer, error: ErrorReport) -> LayerReport:
         weight=weight_report(layer.weight),
         bias=tensor_report(layer.bias) if layer.bias else None,
         inputs=[tensor_report(tensor) for tensor in layer.inputs],
-        output=OutputReport(**vars(tensor_report(layer.output)), **vars(error)),
+        output=output,
+        output_why_not=absent if output is None else None,
     )
 
 

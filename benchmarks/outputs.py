@@ -15,12 +15,19 @@ from quantizers.adapter import Batch
 from quantizers.schema import QuantizedLayer
 
 FLOAT, QUANTIZED = "float", "quantized"
+DIVERGED = "the way through the model depends on the sample, and not every sample takes it along this layer"
 
 
 class LayerOutputs:
-    """Collects errors and histograms of every layer's output, then reports on the layers."""
+    """Collects errors and histograms of every layer's output, then reports on the layers.
 
-    def __init__(self, layers: Sequence[QuantizedLayer], threads: int = 1) -> None:
+    A layer that one of the models leaves out of a batch has no error, as has every layer without a batch; `absent` says why.
+    """
+
+    def __init__(self, layers: Sequence[QuantizedLayer], threads: int = 1, absent: str = DIVERGED) -> None:
+        self._absent = absent
+        self._compared: Sequence[str] = ()
+        self._batches = 0
         self._layers = layers
         self._errors = {layer.name: ErrorSums() for layer in layers}
         self._histograms = {
@@ -35,16 +42,18 @@ class LayerOutputs:
             low, high = self._errors[name].add(reference[name], estimate[name], f"The output of {name}")
             self._histograms[name].add({FLOAT: reference[name], QUANTIZED: estimate[name]}, low, high)
 
-        list(self._pool.map(add_layer, self._errors))
+        before = self._compared if self._batches else list(self._errors)
+        self._compared = [name for name in before if name in reference and name in estimate]
+        self._batches += 1
+        list(self._pool.map(add_layer, self._compared))
 
     def reports(self) -> list[LayerReport]:
-        """One report a layer, in execution order, after at least one batch."""
-        return [layer_report(layer, self._errors[layer.name].figures()) for layer in self._layers]
+        """One report a layer, in execution order."""
+        found = {name: self._errors[name].figures() for name in self._compared}
+        return [layer_report(layer, found.get(layer.name), self._absent) for layer in self._layers]
 
     def arrays(self) -> Arrays:
         """The histograms, under the keys that `benchmarks.distribution` describes."""
         return {
-            f"{name}|output|{what}": array
-            for name, histogram in self._histograms.items()
-            for what, array in histogram.arrays().items()
+            f"{name}|output|{what}": array for name in self._compared for what, array in self._histograms[name].arrays().items()
         }

@@ -27,6 +27,12 @@ def judge(candidate: QuantizedModel, float_logits: Batch, logits: Batch, materia
     }
 
 
+def unjudged(why_not: str) -> dict[str, Any]:
+    """The same sections of a model that gives no answers."""
+    absent = {"quality": why_not, "training": UNTRAINED, "improvement": PLAIN}
+    return dict.fromkeys(absent) | {f"{name}_why_not": reason for name, reason in absent.items()}
+
+
 def _training(candidate: QuantizedModel, float_logits: Batch, logits: Batch, material: Material) -> dict[str, Any]:
     """How the model was trained, and what that was worth."""
     if candidate.training is None:

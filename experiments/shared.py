@@ -17,7 +17,7 @@ import numpy as np
 from experiments.material import Material
 from experiments.spec import TrialSpec
 from quantizers import registry
-from quantizers.adapter import Batch, Epoch, QuantizedModel, Report, Request
+from quantizers.adapter import Batch, Epoch, QuantizedModel, Report, Request, not_run
 from quantizers.capabilities import needs_calibration
 from quantizers.schema import Technique
 from quantizers.shared import once
@@ -32,7 +32,7 @@ MOST_KEPT_BYTES = 256 << 20
 class Baseline:
     """The float32 model of a trial's backend: its artefact and what it answers, from `shared` or computed into it.
 
-    `path` is the artefact, `logits` [N, classes] are those of the evaluation samples.
+    `path` is the artefact, `logits` [N, classes] are those of the evaluation samples; None where the model cannot be run.
     """
 
     def __init__(self, spec: TrialSpec, material: Material, workdir: Path, shared: Path, report: Report) -> None:
@@ -40,7 +40,8 @@ class Baseline:
         self._workdir, self._shared, self._report = workdir, shared, report
         self._entry = once(shared, "float", self._depends_on(), self._compute)
         (self.path,) = (self._entry / "artefact").iterdir()
-        self.logits: Batch = np.load(self._entry / "logits.npy")
+        logits = self._entry / "logits.npy"
+        self.logits: Batch | None = np.load(logits) if logits.exists() else None
 
     @cached_property
     def model(self) -> QuantizedModel:
@@ -48,8 +49,8 @@ class Baseline:
         return quantize(self._spec, self._material, self._workdir / "float", self._shared, self._report)
 
     def activations(self) -> Iterator[tuple[Batch, Mapping[str, Batch]]]:
-        """The samples of fidelity in batches, each with the outputs of the float layers by name."""
-        for index, batch in enumerate(self._batches()):
+        """The samples of fidelity in batches, each with the outputs of the float layers by name; none if it cannot be run."""
+        for index, batch in enumerate(self._batches() if self.logits is not None else ()):
             kept = _activations_file(self._entry, index)
             yield batch, _load(kept) if kept.exists() else self.model.activations(batch)
 
@@ -72,6 +73,8 @@ class Baseline:
     def _compute(self, folder: Path) -> None:
         (folder / "artefact").mkdir()
         shutil.copy(self.model.path, folder / "artefact")
+        if not_run(self.model):
+            return
         np.save(folder / "logits.npy", self.model.predict(self._material.evaluation))
         self._keep_activations(folder)
 

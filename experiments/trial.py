@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from benchmarks import distribution, machine, size
 from benchmarks._session import WAIT_POLICY
 from benchmarks.isolation import IsolatedErrors
-from benchmarks.outputs import LayerOutputs
-from experiments.judgement import judge
+from benchmarks.outputs import DIVERGED, LayerOutputs
+from experiments.judgement import judge, unjudged
 from experiments.material import Material, load_material
 from experiments.shared import Baseline, quantize
 from experiments.spec import LatencyProtocol, TrialSpec
@@ -30,7 +30,7 @@ from experiments.store.store import Finished
 from experiments.timing import WAITING, Timed, Waiting, awaits_latency, measure_latency
 from models.float_model import ZooModel
 from quantizers import registry
-from quantizers.adapter import Epoch, QuantizedModel, Report
+from quantizers.adapter import Batch, Epoch, QuantizedModel, Report, not_run
 from quantizers.schema import Execution, QuantizedLayer
 
 __all__ = ["Timed", "Waiting", "awaits_latency", "measure_latency", "quantize_trial", "run_trial"]
@@ -91,8 +91,7 @@ def quantize_trial(spec: TrialSpec, workdir: Path, report: Report, shared: Path,
         described = candidate.layers()
         layers, arrays = _compare_layers(material, described, baseline, candidate)
     with clock.stage("quality", 0.8, 1.0, "Measuring accuracy"):
-        logits = candidate.predict(material.evaluation)
-        judged = judge(candidate, baseline.logits, logits, material)
+        judged = _judged(candidate, baseline.logits, material)
     result = {
         "execution": candidate.execution.value,
         "execution_why_not_native": candidate.execution_why,
@@ -141,12 +140,19 @@ def _compare_layers(
     material: Material, described: Sequence[QuantizedLayer], baseline: Baseline, candidate: QuantizedModel
 ) -> tuple[list[dict[str, Any]], dict[str, NDArray[Any]]]:
     """Errors and histograms of every layer; both models run over the same batches, of which none is kept."""
-    outputs = LayerOutputs(described)
+    outputs = LayerOutputs(described, absent=not_run(candidate) or DIVERGED)
     for batch, reference in baseline.activations():
         outputs.add(reference, candidate.activations(batch))
     isolated = _isolated(material, described)
     layers = [asdict(report) | isolated[report.name] for report in outputs.reports()]
     return layers, distribution.weight_distributions(described) | outputs.arrays()
+
+
+def _judged(candidate: QuantizedModel, float_logits: Batch | None, material: Material) -> dict[str, Any]:
+    if why_not := not_run(candidate):
+        return unjudged(why_not)
+    assert float_logits is not None, "what runs has a baseline that does"
+    return judge(candidate, float_logits, candidate.predict(material.evaluation), material)
 
 
 def _isolated(material: Material, described: Sequence[QuantizedLayer]) -> dict[str, dict[str, Any]]:

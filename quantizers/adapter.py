@@ -128,6 +128,20 @@ class Improvable(Protocol):
         """The same technique without the improvements that were asked for; None when there were none."""
 
 
+@runtime_checkable
+class MayNotRun(Protocol):
+    """What a `QuantizedModel` also is where its backend takes weights that nothing can run."""
+
+    @property
+    def not_run(self) -> str | None:
+        """Why `predict` and `activations` have no answer, and only weights can be judged; None when they have."""
+
+
+def not_run(model: QuantizedModel) -> str | None:
+    """Why a model has no answers, in words; None when it runs."""
+    return model.not_run if isinstance(model, MayNotRun) else None
+
+
 class Session(Protocol):
     """A loaded artefact, ready to be timed."""
 

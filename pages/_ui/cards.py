@@ -80,6 +80,9 @@ def _speed(run: Run, relative: Relative) -> None:
 
 def _accuracy(run: Run, relative: Relative) -> None:
     verdict, quality = relative.accuracy, run.get("quality") or {}
+    if not quality:
+        _figure(fmt.MISSING, "accuracy", fmt.Verdict("not measured", fmt.Tone.NEUTRAL), fmt.why_missing(run, "quality"))
+        return
     if verdict is None:
         _figure(fmt.percent(quality.get("agreement")), "same answer as float", fmt.Verdict("no labels", fmt.Tone.NEUTRAL))
         return

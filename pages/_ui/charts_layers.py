@@ -62,6 +62,8 @@ _FIGURES = {
     Figure.COSINE: "Cosine of the angle between float and quantized values; 1 is no error.",
 }
 NOT_KEPT = "not in this run"
+NO_ERROR = ("exact", "stays float", "no such layer")
+"""Reasons why a cell has no figure that do not leave open what it would be."""
 SHORT = 14
 """Letters of a reason that fit a cell; a longer one is shown on hover."""
 
@@ -134,11 +136,15 @@ def _level(values: Floats, figure: Figure) -> Floats:
 def errors_of(layer: Run, part: Part) -> tuple[Run, str]:
     """The error report of one part of a layer, and why it is empty when it is."""
     if part not in _ISOLATED:
-        return layer.get(part.value) or {}, "" if layer["quantized"] else "stays float"
+        return layer.get(part.value) or {}, str(layer.get(f"{part.value}_why_not") or _why_exact(layer))
     isolated = layer.get("isolated") or {}
     kind = _ISOLATED[part]
     why_not = isolated.get(f"{kind}_why_not") or layer.get("isolated_why_not") or NOT_KEPT
     return isolated.get(kind) or {}, str(why_not)
+
+
+def _why_exact(layer: Run) -> str:
+    return "" if layer["quantized"] else "stays float"
 
 
 def _cell(layer: Run | None, part: Part, figure: Figure) -> tuple[float, str]:
@@ -276,6 +282,8 @@ def title(errors: LayerErrors, names: Mapping[str, str]) -> str:
     if worst is None:
         if any(NOT_KEPT in row for row in errors.reasons):
             return "These runs kept no error of single layers by themselves: run them again to have it"
+        if any(reason not in NO_ERROR for row in errors.reasons for reason in row):
+            return f"These runs have no error of any layer's {what}"
         return f"No layer's {what} differs from float in these runs"
     layer, column = worst
     found = errors.text(errors.layers.index(layer), column)

@@ -99,7 +99,11 @@ def _figure(figure: Figure, layer: Mapping[str, Any]) -> None:
     elif reason == "exact":
         st.metric(figure.title, "exact", help=f"{figure.meaning} Here there is no error at all.", border=True)
     else:
-        why = reason or ("It needs an integer grid" if not layer["quantized"] else "Not recorded")
+        why = (
+            reason
+            or layer.get(f"{figure.part}_why_not")
+            or ("It needs an integer grid" if not layer["quantized"] else "Not recorded")
+        )
         st.metric(figure.title, fmt.MISSING, help=f"{figure.meaning} {why}.", border=True)
 
 

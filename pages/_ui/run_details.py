@@ -14,6 +14,7 @@ from pages._ui.errors import show_error
 from pages._ui.outcome import error_words, result_words
 from pages._ui.rounding_gain import show_gain
 from pages._ui.training import show_training
+from pages._ui.upload import plain
 from quantizers.errors import InputError, QuantScopeError
 from quantizers.schema import Status
 
@@ -59,6 +60,7 @@ def _body(library: Library, run_id: str) -> None:
     if not run.get("example"):
         _labels(library, run)
     _table("Asked for", _asked(run))
+    _steps(run)
     _table("Measured on", _measured(run))
     if done:
         st.markdown("**Files**")
@@ -98,6 +100,13 @@ def _measured(run: RunDocument) -> dict[str, str]:
     stages = ", ".join(f"{_words(name).lower()} {fmt.seconds(value)}" for name, value in provenance["seconds"].items())
     rows |= {"Commit": f"`{provenance['git_commit'][:12]}`"} if provenance.get("git_commit") else {}
     return rows | {"Dataset digest": f"`{provenance['dataset']['sha256'][:16]}…`", "Time spent": stages}
+
+
+def _steps(run: RunDocument) -> None:
+    """How the model came into a form that can be quantized, and why not in a better one."""
+    if steps := run.get("steps"):
+        st.markdown("**How the model was taken**")
+        st.markdown("  \n".join(f"{plain(step['name'])}: {plain(step['outcome'])}" for step in steps))
 
 
 def _words(name: str) -> str:

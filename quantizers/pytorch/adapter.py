@@ -19,7 +19,8 @@ class PyTorchAdapter:
 
     The `.pt2` of a quantized model is its Q/DQ program: integer weights, and quantize/dequantize pairs around float operations.
     `predict` and `activations` run that program, so they give the same on every machine; `open` lowers it to the fused int8
-    kernels of this CPU, which is what latency times.
+    kernels of this CPU, which is what latency times. Of a module without a graph (`ladder`) it ships a `.safetensors` of its
+    tensors, which nothing can time.
     """
 
     backend = Backend.PYTORCH

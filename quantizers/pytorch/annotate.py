@@ -17,6 +17,7 @@ from quantizers.pytorch.graph import DENSE, aten, layer_name, layers
 from quantizers.pytorch.observers import OBSERVERS, WeightObserver
 from quantizers.schema import Mode, Technique
 
+BASELINE = "the float baseline quantizes nothing"
 KEPT_BY_CHOICE = "kept float by choice"
 DENSE_ONLY = "PyTorch has no int8 convolution that measures its input's range while running: only dense layers can be dynamic"
 NOT_A_PARAMETER = "the weight is computed while running, so it cannot be stored as integers"
@@ -81,7 +82,7 @@ class LayerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has no types
         for layer in nodes:
             if self.kinds[layer_name(layer)] is not None:
                 source, weight = layer.args[:2]
-                inputs = {} if self._mode in _FLOAT_ACTIVATIONS else {source: self._activation()}
+                inputs = {} if self._mode in _FLOAT_ACTIVATIONS else {source: self.activation()}
                 weights = {weight: self._weight()} if self._mode is Mode.QAT else {}
                 layer.meta[_ANNOTATION] = QuantizationAnnotation({**inputs, **weights}, _annotated=True)
         if self._technique.needs_calibration:
@@ -101,7 +102,7 @@ class LayerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has no types
                 continue
             shortcut, convolution = sorted(sources, key=order.__getitem__)
             if convolution.target is aten.conv2d.default and _ANNOTATION in convolution.meta and len(convolution.users) == 1:
-                add.meta[_ANNOTATION] = QuantizationAnnotation({shortcut: self._activation()}, _annotated=True)
+                add.meta[_ANNOTATION] = QuantizationAnnotation({shortcut: self.activation()}, _annotated=True)
 
     def _annotate_same_values(self, graph: Graph) -> None:
         for node in reversed(graph.nodes):
@@ -109,14 +110,15 @@ class LayerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has no types
             if node.target in _SAME_VALUES and users and all(self._reads_integers(user, node) for user in users):
                 source = node.args[0]
                 node.meta[_ANNOTATION] = QuantizationAnnotation(
-                    {source: self._activation()}, SharedQuantizationSpec((source, node)), _annotated=True
+                    {source: self.activation()}, SharedQuantizationSpec((source, node)), _annotated=True
                 )
 
     def _reads_integers(self, user: Node, source: Node) -> bool:
         annotation = user.meta.get(_ANNOTATION)
         return annotation is not None and source in annotation.input_qspec_map
 
-    def _activation(self) -> QuantizationSpec:
+    def activation(self) -> QuantizationSpec:
+        """How the input of a layer is rounded."""
         dynamic, trained = self._mode is Mode.DYNAMIC, self._mode is Mode.QAT
         wide = self._technique.activation_bits == 16
         # With the range of uint8 left unsaid, torchao puts a symmetric zero point at 128; said, it would be 127.

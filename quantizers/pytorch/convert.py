@@ -20,12 +20,15 @@ from torch.export import ExportedProgram
 from quantizers.adapter import Report, Request
 from quantizers.calibration import check_calibration
 from quantizers.errors import ConversionFailed, QuantScopeError, Unsupported
+from quantizers.pytorch.annotate import BASELINE
+from quantizers.pytorch.bare import without_graph
+from quantizers.pytorch.bare_model import BareModel
 from quantizers.pytorch.describe import describe
 from quantizers.pytorch.graph import layer_name, layers, looks_up
 from quantizers.pytorch.ladder import climb
 from quantizers.pytorch.model import TorchModel, to_tensor
 from quantizers.pytorch.program import duplicate, float_weights, fold, load_program, save
-from quantizers.pytorch.ptq import Source, check_quantized, post_training
+from quantizers.pytorch.ptq import Source, check_quantized, check_weights, post_training
 from quantizers.pytorch.qat import quantization_aware
 from quantizers.schema import Execution, Mode
 
@@ -33,30 +36,33 @@ if TYPE_CHECKING:
     from models.float_model import FloatModel
 
 ARTEFACT = "model.pt2"
-BASELINE = "the float baseline quantizes nothing"
 _HALF = {Mode.FLOAT16: torch.float16, Mode.BFLOAT16: torch.bfloat16}
 
 
-def quantize(model: FloatModel, request: Request, report: Report) -> TorchModel:
+def quantize(model: FloatModel, request: Request, report: Report) -> TorchModel | BareModel:
     """Converts `model` and leaves the artefact in `request.workdir`; see `Adapter.quantize`."""
-    shape, mode = model.info.input_shape, request.technique.mode
+    shape = model.info.input_shape
     samples = check_calibration(request.calibration, shape) if request.technique.needs_calibration else None
-    sample = to_tensor(np.zeros((2, *shape), np.float32))
-    path = request.workdir / ARTEFACT
+    sample, calibration = to_tensor(np.zeros((2, *shape), np.float32)), None if samples is None else to_tensor(samples)
     with _refusals():
         report(0.0, "exporting the model")
-        exported, steps = climb(model.torch_module(), sample)
-        source = Source(fold(exported), sample, None if samples is None else to_tensor(samples))
-        source.check_weights()
-        if mode is Mode.FLOAT32:
-            made = _float32(exported, source, request, path)
-        elif mode in _HALF:
-            made = _half(source, request, path)
-        elif mode is Mode.QAT:
-            made = quantization_aware(source, request, path, report)
-        else:
-            made = post_training(source, request, path, lambda done, words: report(0.2 + 0.8 * done, words))
-        return replace(made, steps=steps)
+        climbed = climb(model.torch_module(), sample)
+        if climbed.graph is None:
+            return without_graph(climbed, request, calibration, report)
+        source = Source(fold(climbed.graph), sample, calibration)
+        check_weights(float_weights(source.program))
+        return replace(_from_graph(climbed.graph, source, request, report), steps=climbed.steps)
+
+
+def _from_graph(exported: ExportedProgram, source: Source, request: Request, report: Report) -> TorchModel:
+    mode, path = request.technique.mode, request.workdir / ARTEFACT
+    if mode is Mode.FLOAT32:
+        return _float32(exported, source, request, path)
+    if mode in _HALF:
+        return _half(source, request, path)
+    if mode is Mode.QAT:
+        return quantization_aware(source, request, path, report)
+    return post_training(source, request, path, lambda done, words: report(0.2 + 0.8 * done, words))
 
 
 def _float32(exported: ExportedProgram, source: Source, request: Request, path: Path) -> TorchModel:

@@ -41,14 +41,15 @@ _REARRANGING = (aten.transpose.int, aten.permute.default)
 def describe(
     program: GraphModule, references: Weights, reasons: Mapping[str, str | None], fused: frozenset[str]
 ) -> tuple[QuantizedLayer, ...]:
-    """Every layer of `program`, in execution order.
+    """Every layer of `program` that stores its weight, in execution order.
 
     Args:
-        references: float weights with batch norms folded, by layer name.
+        references: float weights with batch norms folded, by layer name; of one that computes its weight there is none.
         reasons: why a layer was not quantized, by layer name.
         fused: names of the layers that run in int8 kernels here.
     """
-    return tuple(_layer(program, node, references[layer_name(node)], reasons, fused) for node in layers(program.graph))
+    named = ((node, references.get(layer_name(node))) for node in layers(program.graph))
+    return tuple(_layer(program, node, weight, reasons, fused) for node, weight in named if weight is not None)
 
 
 def _layer(

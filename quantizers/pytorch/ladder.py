@@ -1,7 +1,9 @@
-"""From any module to a graph of operations: several ways, the best first, until one gives what the module itself computes.
+"""From any module to what can be done with it: several ways, the best first, until one gives what the module itself computes.
 
-Which way was taken, and why not a better one, is kept as steps for a person to read. A graph is believed only when it agrees
-with the module on samples it was not traced with: tracing can freeze a branch that depends on the data.
+The best is a graph of operations, which there are three ways to. Without one, hooks on the module's layers simulate; of a
+module that does not run, only the weights are left. Which way was taken, and why not a better one, is kept as steps for a
+person to read. A graph is believed only when it agrees with the module on samples it was not traced with: tracing can freeze a
+branch that depends on the data.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from quantizers.errors import ConversionFailed
-from quantizers.pytorch.graph import layer_name, layers
+from quantizers.pytorch.graph import layers
+from quantizers.pytorch.hooks import HookedModule
 from quantizers.pytorch.program import export
 
 _AGREES = 1e-3
@@ -35,13 +38,45 @@ class Step:
     outcome: str
 
 
-def climb(module: torch.nn.Module, sample: torch.Tensor) -> tuple[ExportedProgram, tuple[Step, ...]]:
-    """The module as a graph for any batch size. A module with several outputs is taken by its first tensor, for good.
+@dataclass(frozen=True, eq=False)
+class Climbed:
+    """How far a module got.
 
-    Raises:
-        ConversionFailed: the module does not run on two samples at once, or no way gives its graph; the message says why.
+    Attributes:
+        graph: of the module, for any batch size; None when there is none.
+        hooked: the module with hooks on its layers, where there is no graph and it runs; None beside both: weights alone.
     """
-    steps = _prepare(module, sample)
+
+    module: torch.nn.Module
+    graph: ExportedProgram | None
+    hooked: HookedModule | None
+    steps: tuple[Step, ...]
+
+
+def climb(module: torch.nn.Module, sample: torch.Tensor) -> Climbed:
+    """Takes the best way there is. The module is changed for good: what weights are computed from becomes the weights, and of
+    several outputs it gives the first tensor.
+
+    Args:
+        sample: two samples [2, …].
+    """
+    steps = [*_bake(module), *_single_output(module, sample[:1])]
+    if why := _fails(module, sample):
+        steps.append(Step("graph", f"left out: the module does not run on {len(sample)} samples at once: {why}"))
+    else:
+        graph, tried = _graph(module, sample)
+        steps += tried
+        if graph is not None:
+            return Climbed(module, graph, None, tuple(steps))
+    hooked, why = _hooks(module, sample)
+    steps.append(Step("hooks", why or "taken: the module runs as it is, a sample at a time, and hooks round what layers read"))
+    if hooked is None:
+        steps.append(Step("weights alone", "taken: they are rounded and compared, and nothing runs"))
+    return Climbed(module, None, hooked, tuple(steps))
+
+
+def _graph(module: torch.nn.Module, sample: torch.Tensor) -> tuple[ExportedProgram | None, list[Step]]:
+    steps = []
     for name, way in _WAYS.items():
         try:
             with warnings.catch_warnings():
@@ -52,27 +87,64 @@ def climb(module: torch.nn.Module, sample: torch.Tensor) -> tuple[ExportedProgra
             outcome = _words(error)
         steps.append(Step(name, outcome or "taken: the graph computes what the module does"))
         if outcome is None:
-            _tell_apart(exported)
-            return exported, tuple(steps)
-    why = "; ".join(f"{step.name}: {step.outcome}" for step in steps)
-    raise ConversionFailed(
-        f"PyTorch finds no graph of the module. {why}", "Avoid NumPy and branches that depend on values in forward."
-    )
+            _name_layers(exported)
+            return exported, steps
+    return None, steps
 
 
-def _prepare(module: torch.nn.Module, sample: torch.Tensor) -> list[Step]:
-    """Runs the module once, and makes it give one tensor."""
+def _hooks(module: torch.nn.Module, sample: torch.Tensor) -> tuple[HookedModule | None, str | None]:
+    """The module with hooks, its layers in the order of their calls; or why that is of no use."""
+    hooked = HookedModule(module)
+    one = _noise(1, sample)
+    try:
+        hooked.record(one)
+        answers = [hooked.run(one) for _ in range(2)]
+    except Exception as error:  # as above
+        return None, f"left out: the module does not run: {_words(error)}"
+    if not torch.allclose(answers[0], answers[1], equal_nan=True):
+        return None, "left out: the module answers the same sample differently each time"
+    if not hooked.called:
+        return None, "left out: it calls no convolution or dense layer that is a module"
+    hooked.sort()
+    return hooked, None
+
+
+def _bake(module: torch.nn.Module) -> list[Step]:
+    """Weight norm and its like compute a weight at every call, from values that no longer change."""
+    from torch.nn.utils import parametrize
+
+    baked = [part for part in module.modules() if parametrize.is_parametrized(part)]
+    for part in baked:
+        for name in list(part.parametrizations):  # type: ignore[arg-type]  # torch types it as any module
+            parametrize.remove_parametrizations(part, name, leave_parametrized=True)
+    outcome = f"{len(baked)} computed at every call: the results take their place"
+    return [Step("weights", outcome)] if baked else []
+
+
+def _single_output(module: torch.nn.Module, one: torch.Tensor) -> list[Step]:
+    """Makes a module that runs give one tensor."""
     try:
         with torch.no_grad():
-            output = module(sample)
-    except Exception as error:
-        what = f"The module does not run on {len(sample)} samples at once: {_words(error)}"
-        raise ConversionFailed(what, "It has to take a batch of any size.") from error
-    if isinstance(output, torch.Tensor):
+            output = module(one)
+        if isinstance(output, torch.Tensor):
+            return []
+        _first_tensor(output)
+    except ConversionFailed:
+        raise
+    except Exception:  # it is run again, and the reason kept
         return []
-    _first_tensor(output)
     module.register_forward_hook(lambda _module, _inputs, outputs: _first_tensor(outputs))
     return [Step("outputs", f"The module gives a {type(output).__name__}: the first tensor in it is what is compared.")]
+
+
+def _fails(module: torch.nn.Module, sample: torch.Tensor) -> str | None:
+    """Why a module does not run; None when it does."""
+    try:
+        with torch.no_grad():
+            module(sample)
+    except Exception as error:  # as above
+        return _words(error)
+    return None
 
 
 def _first_tensor(output: Any) -> torch.Tensor:
@@ -105,7 +177,7 @@ def _torchscript(module: torch.nn.Module, sample: torch.Tensor) -> ExportedProgr
 
 def _difference(module: torch.nn.Module, exported: ExportedProgram, sample: torch.Tensor) -> str | None:
     """What the graph computes otherwise than the module; None when it agrees."""
-    noise = torch.rand((_TRIED, *sample.shape[1:]), generator=torch.Generator().manual_seed(0))
+    noise = _noise(_TRIED, sample)
     program = exported.module(check_guards=False)
     inner = [part for part in program.modules() if isinstance(part, GraphModule) and part is not program]
     if any(layers(part.graph) for part in inner):
@@ -123,15 +195,24 @@ def _difference(module: torch.nn.Module, exported: ExportedProgram, sample: torc
     return None
 
 
-def _tell_apart(exported: ExportedProgram) -> None:
-    """Numbers the calls of a module that is called several times, so that each is a layer of its own: "first", "first#2"."""
+def _noise(n: int, sample: torch.Tensor) -> torch.Tensor:
+    return torch.rand((n, *sample.shape[1:]), generator=torch.Generator().manual_seed(0))
+
+
+def _name_layers(exported: ExportedProgram) -> None:
+    """Gives every layer a name of its own: its module's, or where no module is known, its weight's. Calls of one module are
+    numbered: "first", "first#2".
+    """
+    signature = exported.graph_signature
+    tensors = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     calls: Counter[str] = Counter()
     for layer in layers(exported.graph):
-        name = layer_name(layer)
+        weight: Any = layer.args[1]
+        *outer, (key, (path, kind)) = layer.meta["nn_module_stack"].items()
+        name = path or tensors.get(weight.name, "").removesuffix(".weight") or layer.name
         calls[name] += 1
-        if calls[name] > 1:
-            *outer, (key, (_, kind)) = layer.meta["nn_module_stack"].items()
-            layer.meta["nn_module_stack"] = {**dict(outer), key: (f"{name}#{calls[name]}", kind)}
+        numbered = f"{name}#{calls[name]}" if calls[name] > 1 else name
+        layer.meta["nn_module_stack"] = {**dict(outer), key: (numbered, kind)}
 
 
 def _words(error: Exception) -> str:

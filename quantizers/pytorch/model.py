@@ -94,8 +94,9 @@ class _Recorder(Interpreter):
 
 
 def to_tensor(batch: Batch) -> torch.Tensor:
-    """[N, …, C] to a contiguous [N, C, …]."""
-    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(batch, -1, 1), np.float32))
+    """[N, …, C] to a contiguous [N, C, …]; single numbers stay as they are."""
+    moved = np.moveaxis(batch, -1, 1) if batch.ndim > 1 else batch
+    return torch.from_numpy(np.ascontiguousarray(moved, np.float32))
 
 
 def channels_last(x: Batch) -> Batch:

@@ -38,20 +38,6 @@ class Source:
     sample: torch.Tensor
     calibration: torch.Tensor | None
 
-    def check_weights(self) -> None:
-        """Makes sure there is something to round.
-
-        Raises:
-            BadData: a weight is empty, or holds NaN or infinity.
-        """
-        for name, weight in float_weights(self.program).items():
-            if weight.size == 0:
-                raise BadData(
-                    f"The weight of {name} is empty: its shape is {weight.shape}.", "Leave the layer out of the model."
-                )
-            if not np.isfinite(weight).all():
-                raise BadData(f"The weight of {name} holds NaN or infinity.", "Use weights of a training that converged.")
-
     def batches(self) -> Iterator[tuple[float, torch.Tensor]]:
         """Pairs of the fraction done and the next minibatch to calibrate with."""
         samples = self.calibration if self.calibration is not None else self.sample[:0]
@@ -85,7 +71,7 @@ def post_training(source: Source, request: Request, path: Path, report: Report) 
         with torch.no_grad():
             prepared(batch)
     report(0.3, "converting")
-    codes = rounded(quantizer.kinds, references, _choice(request.technique, request.options))
+    codes = rounded(quantizer.kinds, references, choice_of(request.technique, request.options))
     converted = rewrite(convert_pt2e(prepared), quantizer.kinds, references, codes)
     if improvements and source.calibration is not None:
         refine(converted, float_program, source.calibration, codes, improvements, report)
@@ -100,7 +86,8 @@ def _plainly(request: Request) -> Request:
     return Request(request.technique, {**request.options, **PLAIN}, request.calibration, request.workdir, request.keep_float)
 
 
-def _choice(technique: Technique, options: Options) -> Choice:
+def choice_of(technique: Technique, options: Options) -> Choice:
+    """What the options say about the grids of weights."""
     return Choice(
         group_size=technique.group_size,
         per_channel=bool(options.get("per_channel", True)),
@@ -127,6 +114,19 @@ def finish(
     fused, why = int8_layers(saved, probe)
     execution = Execution.SIMULATED if why else Execution.NATIVE
     return TorchModel(path, execution, why, saved, saved, describe(saved, references, reasons, fused), scales=scales)
+
+
+def check_weights(weights: Weights) -> None:
+    """Makes sure there is something to round.
+
+    Raises:
+        BadData: a weight is empty, or holds NaN or infinity.
+    """
+    for name, weight in weights.items():
+        if weight.size == 0:
+            raise BadData(f"The weight of {name} is empty: its shape is {weight.shape}.", "Leave the layer out of the model.")
+        if not np.isfinite(weight).all():
+            raise BadData(f"The weight of {name} holds NaN or infinity.", "Use weights of a training that converged.")
 
 
 def check_quantized(technique: Technique, reasons: Mapping[str, str | None]) -> None:

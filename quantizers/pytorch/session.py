@@ -15,6 +15,7 @@ from quantizers.pytorch.graph import input_type, is_dequantize, is_packed
 from quantizers.pytorch.lowering import lower, simulation
 from quantizers.pytorch.model import to_tensor
 from quantizers.pytorch.program import load_program
+from quantizers.pytorch.state_file import SUFFIX
 
 Run = Callable[[torch.Tensor], torch.Tensor]
 
@@ -63,7 +64,12 @@ def open_session(artefact: Path, *, lowered: bool, threads: int) -> TorchSession
 
     Args:
         threads: for the whole process.
+
+    Raises:
+        Unsupported: it holds tensors without a graph.
     """
+    if artefact.suffix == SUFFIX:
+        raise Unsupported("The artefact holds tensors and no graph: there is nothing to run and to time.")
     torch.set_num_threads(threads)
     program = load_program(artefact)
     quantized = any(is_dequantize(node) or is_packed(node) for node in program.graph.nodes)

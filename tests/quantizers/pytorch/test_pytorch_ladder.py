@@ -1,4 +1,4 @@
-"""Modules that are no plain chain of layers: quantized, with the way that was taken, or refused with all the reasons."""
+"""Modules that are no plain chain of layers: the rung of the ladder they land on, with the reasons, or the error they get."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from quantizers.adapter import Request
+from quantizers.adapter import Request, not_run
 from quantizers.capabilities import resolve_options
-from quantizers.errors import BadData, ConversionFailed, NothingQuantized
+from quantizers.errors import BadData, NothingQuantized, Unsupported
 from quantizers.pytorch.adapter import PyTorchAdapter
-from quantizers.schema import Backend, Technique
+from quantizers.schema import Backend, Execution, Technique
 
 pytestmark = pytest.mark.adapter
 WIDTH = 6
@@ -88,9 +88,18 @@ class Frozen(Base):
         return self.second(self.first(x)) * float(torch.rand(()))
 
 
-def test_layers_in_branches_that_depend_on_values_are_never_passed_over(tmp_path) -> None:
-    with pytest.raises(ConversionFailed, match="layers lie in branches"):
-        run(Branches(), tmp_path)
+def taken(made) -> str:
+    """The rung, the last of the steps."""
+    assert made.steps[-1].outcome.startswith("taken")
+    return made.steps[-1].name
+
+
+def test_layers_in_branches_that_depend_on_values_are_reached_by_hooks(tmp_path) -> None:
+    made = run(Branches(), tmp_path)
+    assert taken(made) == "hooks"
+    assert "layers lie in branches" in {step.name: step.outcome for step in made.steps}["TorchScript"]
+    assert (made.execution, not_run(made)) == (Execution.SIMULATED, None)
+    assert [(layer.name, layer.quantized) for layer in made.layers()] == [("first", True), ("second", True)]
 
 
 def test_each_call_of_a_shared_module_is_a_layer(tmp_path) -> None:
@@ -99,17 +108,26 @@ def test_each_call_of_a_shared_module_is_a_layer(tmp_path) -> None:
     assert set(made.activations(SAMPLES)) == {"first", "first#2", "second"}
 
 
-def test_a_module_that_answers_at_random_is_refused_with_the_reason_of_every_way(tmp_path) -> None:
-    with pytest.raises(ConversionFailed) as caught:
-        run(Frozen(), tmp_path)
-    for way in ("torch.export: ", "torch.export, strict: ", "TorchScript: "):
-        assert way in caught.value.message
-    assert not list(tmp_path.iterdir())
+def test_of_a_module_that_answers_at_random_the_weights_are_left_with_the_reason_of_every_way(tmp_path) -> None:
+    made = run(Frozen(), tmp_path)
+    assert [step.name for step in made.steps] == [
+        *("torch.export", "torch.export, strict", "TorchScript", "hooks", "weights alone")
+    ]
+    assert "differently each time" in made.steps[-2].outcome
+    assert not_run(made)
+    with pytest.raises(Unsupported, match="only the weights"):
+        made.predict(SAMPLES)
 
 
-def test_a_module_for_one_sample_alone_is_refused(tmp_path) -> None:
-    with pytest.raises(ConversionFailed, match="2 samples at once"):
-        run(OneByOne(), tmp_path)
+def test_a_module_for_one_sample_alone_is_reached_by_hooks(tmp_path) -> None:
+    torch.manual_seed(0)
+    module = OneByOne().eval()
+    with torch.no_grad():
+        expected = np.concatenate([module(torch.from_numpy(SAMPLES[n : n + 1])).numpy() for n in range(len(SAMPLES))])
+    made = run(module, tmp_path)
+    assert taken(made) == "hooks"
+    assert "2 samples at once" in made.steps[0].outcome
+    np.testing.assert_allclose(made.predict(SAMPLES), expected, atol=0.05 * np.abs(expected).max())
 
 
 def test_nan_weights_and_modules_without_layers_are_refused(tmp_path) -> None:
