@@ -19,6 +19,9 @@ ROW = 22
 FEW = 6
 DECADE = 10.0
 """Losses that span more are drawn on a log axis."""
+FEW_DECADES = 3.0
+SHORT = 4
+"""Powers of ten from which on a number is written as one."""
 
 
 def ranked_bars(losses: Sequence[tuple[str, float]], metric: Metric, colours: Palette, chosen: str | None) -> go.Figure:
@@ -34,7 +37,7 @@ def ranked_bars(losses: Sequence[tuple[str, float]], metric: Metric, colours: Pa
         hovertemplate="<b>%{y}</b><br>%{x:.4g}<extra></extra>",
     )
     figure.update_yaxes(autorange="reversed", showgrid=False, tickfont={"color": colours.text, "size": 12}, type="category")
-    figure.update_xaxes(title=LOSS_TITLES[metric], side="top", type=_scale(values), exponentformat="power")
+    figure.update_xaxes(title=LOSS_TITLES[metric], side="top", **_scale(values))
     return figure.update_layout(bargap=0.25, margin={"t": 8})
 
 
@@ -50,13 +53,13 @@ def in_order(losses: Sequence[tuple[str, float]], metric: Metric, colours: Palet
         hovertemplate="<b>%{x}</b><br>%{y:.4g}<extra></extra>",
     )
     figure.update_xaxes(type="category", showgrid=False, tickangle=-35 if len(names) > DECADE else 0)
-    return figure.update_yaxes(title=LOSS_TITLES[metric], type=_scale(values), exponentformat="power")
+    return figure.update_yaxes(title=LOSS_TITLES[metric], **_scale(values))
 
 
-def _scale(values: Sequence[float]) -> str:
+def _scale(values: Sequence[float]) -> dict[str, Any]:
     positive = [value for value in values if value > 0]
     wide = len(positive) == len(values) and max(positive) > DECADE * min(positive)
-    return "log" if wide else "linear"
+    return _log_axis(values) if wide else {"type": "linear"}
 
 
 def frontier(document: Mapping[str, Any], colours: Palette, chosen: Mapping[str, Any] | None) -> go.Figure:
@@ -89,7 +92,10 @@ def frontier(document: Mapping[str, Any], colours: Palette, chosen: Mapping[str,
     uniform = [point for point in document["uniform"] if level(document, point["measured_loss"]) is not None]
     labels = [f"all {next(iter(point['bits'].values()))} bits" for point in uniform]
     square = {"symbol": "square", "size": 9, "color": colours.worse}
-    look = {"mode": "markers+text", "text": labels, "textposition": "bottom right", "marker": square}
+    # The costliest stands at the right edge: its label goes where there is room.
+    costliest = max((point[name] for point in uniform), default=0)
+    sides = ["top left" if point[name] == costliest else "bottom right" for point in uniform]
+    look = {"mode": "markers+text", "text": labels, "textposition": sides, "marker": square}
     add(uniform, "measured_loss", "one width for all", **look)
     if chosen is not None:
         loss = "predicted_loss" if chosen["measured_loss"] is None else "measured_loss"
@@ -101,14 +107,16 @@ def frontier(document: Mapping[str, Any], colours: Palette, chosen: Mapping[str,
     return figure
 
 
-def _log_axis(values: Sequence[float]) -> dict[str, Any]:
-    """A log axis with ticks at 1, 2 and 5 times powers of ten, and room for labels to the right of the last mark."""
-    low, high = math.log10(min(values)), math.log10(max(values))
+def _log_axis(shown: Sequence[float]) -> dict[str, Any]:
+    """A log axis with ticks at 1, 2 and 5 times powers of ten, or at powers alone where many fit; some room on both sides."""
+    low, high = math.log10(min(shown)), math.log10(max(shown))
     margin = max(high - low, 0.1)
     powers = range(math.floor(low), math.ceil(high) + 1)
-    ticks = [one * DECADE**power for power in powers for one in (1, 2, 5)]
-    span = [low - 0.05 * margin, high + 0.12 * margin]
-    return {"type": "log", "range": span, "tickvals": ticks, "ticktext": [fmt.number(tick) for tick in ticks]}
+    ticks = [(digit, power) for power in powers for digit in ((1, 2, 5) if high - low < FEW_DECADES else (1,))]
+    span = [low - 0.05 * margin, high + 0.05 * margin]
+    values = [digit * DECADE**power for digit, power in ticks]
+    words = [f"{digit * DECADE**power:g}" if abs(power) < SHORT else f"{digit}·10<sup>{power}</sup>" for digit, power in ticks]
+    return {"type": "log", "range": span, "tickvals": values, "ticktext": words}
 
 
 def bits_figure(bits: Mapping[str, int], colours: Palette) -> go.Figure:
