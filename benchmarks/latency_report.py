@@ -65,9 +65,8 @@ def summarise(candidate: Timing, baseline: Timing, eager: Timing | None, *, thre
     """
     own, p50 = candidate.samples_ns, _p50(candidate)
     speedup = _p50(baseline) / p50
-    ratio = (
-        (1.0, 1.0) if candidate is baseline else _ratio_interval(speedup, [candidate, baseline, *([eager] if eager else [])])
-    )
+    beside = [candidate, *([] if candidate is baseline else [baseline]), *([eager] if eager else [])]
+    ratio = (1.0, 1.0) if candidate is baseline else _ratio_interval(speedup, beside)
     p90, p90_why_not = _percentile(own, 90, LEAST_FOR_P90)
     p99, p99_why_not = _percentile(own, 99, LEAST_FOR_P99)
     return Latency(
@@ -75,7 +74,7 @@ def summarise(candidate: Timing, baseline: Timing, eager: Timing | None, *, thre
         batch=batch,
         n=own.size,
         p50_ms=p50 / 1e6,
-        p50_ci95_ms=_p50_interval(candidate, np.random.default_rng(seed)),
+        p50_ci95_ms=_p50_interval(candidate, beside, np.random.default_rng(seed)),
         p90_ms=p90,
         p90_ms_why_not=p90_why_not,
         p99_ms=p99,
@@ -115,8 +114,28 @@ def _ratio_interval(ratio: float, timings: Sequence[Timing]) -> Interval:
     return ratio / factor, ratio * factor
 
 
-def _p50_interval(timing: Timing, random: np.random.Generator) -> Interval:
-    """95 % interval of the p50 in ms: the expanded percentile interval of a bootstrap over blocks.
+def _p50_interval(timing: Timing, beside: Sequence[Timing], random: np.random.Generator) -> Interval:
+    """95 % interval of the p50 in ms: as wide as blocks differ, or as processes do, whichever is wider.
+
+    A process keeps its luck as long as it lives, which blocks within it cannot show.
+    """
+    (low, high), (other_low, other_high) = _interval_over_blocks(timing, random), _interval_over_processes(timing, beside)
+    return min(low, other_low), max(high, other_high)
+
+
+def _interval_over_processes(timing: Timing, beside: Sequence[Timing]) -> Interval:
+    """Student's t on the log p50s of processes; how much they scatter is learnt from all that were measured `beside`."""
+    from scipy.special import stdtrit
+
+    logs = [np.log(_p50s(one, one.processes)) for one in beside]
+    freedom = sum(len(one) - 1 for one in logs)
+    scatter = np.sqrt(sum(float(((one - one.mean()) ** 2).sum()) for one in logs) / freedom)
+    factor = float(np.exp(stdtrit(freedom, 0.975) * scatter / np.sqrt(len(logs[0]))))
+    return _p50(timing) / factor / 1e6, _p50(timing) * factor / 1e6
+
+
+def _interval_over_blocks(timing: Timing, random: np.random.Generator) -> Interval:
+    """The expanded percentile interval of a bootstrap over blocks.
 
     Blocks are resampled, not single runs: runs within a block are alike, and counting them as independent would make the
     interval far too narrow. A plain percentile interval is too narrow for few blocks: it lacks both the factor √(n/(n−1)) and

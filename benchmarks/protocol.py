@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 BLOCKS = 10
-"""Blocks each candidate runs in at least: what the interval of the p50 is bootstrapped from, so more than a handful."""
+"""Blocks each candidate runs in at least: an interval is bootstrapped from them, so more than a handful."""
 FEWEST_PROCESSES, MOST_PROCESSES = 2, 5
 """A model is a little faster or slower in every new process, by where its memory happens to lie: measured 0.3 to 0.6 % between
 processes, against 0.2 % within one. An interval that knows only one process calls a model faster than itself (Mytkowicz et

@@ -97,6 +97,14 @@ def test_the_interval_holds_the_true_ratio_95_times_in_100(rng: np.random.Genera
     assert held >= 134
 
 
+def test_the_interval_of_the_p50_holds_the_true_one_95_times_in_100(rng: np.random.Generator) -> None:
+    held, times = 0, 150
+    for _ in range(times):
+        low, high = report(*(with_luck(rng, ms, np.ones(BLOCKS)) for ms in (1.0, 1.3))).p50_ci95_ms
+        held += low <= 1.0 <= high
+    assert held >= 134
+
+
 def test_the_luck_of_a_process_is_not_taken_for_speed(rng: np.random.Generator) -> None:
     """Many runs in few processes tell much of these processes, and little of the model."""
     lucky = np.repeat([0.97, 1.01, 0.99, 1.0, 0.96], 2)
