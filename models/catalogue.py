@@ -1,11 +1,11 @@
-"""The one door to models: the zoo's, the sentence encoder and a person's own, by id (facade).
+"""The one door to models: the zoo's, the sentence encoder, those of installed libraries and a person's own, by id (facade).
 
 Cheap to ask; only `load` imports a framework.
 """
 
 from __future__ import annotations
 
-from models import mine, minilm, zoo
+from models import library, mine, minilm, zoo
 from models.entry import PREFIX
 from models.float_model import FloatModel, Kind, ModelInfo
 from quantizers.errors import UnknownName, Unsupported
@@ -16,7 +16,7 @@ __all__ = ["catalogue", "info", "layer_names", "load", "refusal"]
 
 def catalogue() -> tuple[ModelInfo, ...]:
     """All models, also those that cannot be loaded here; the zoo first."""
-    return (*zoo.catalogue(), minilm.info(), *mine.catalogue())
+    return (*zoo.catalogue(), minilm.info(), *library.catalogue(), *mine.catalogue())
 
 
 def info(model_id: str) -> ModelInfo:
@@ -43,6 +43,8 @@ def load(model_id: str) -> FloatModel:
     """
     if model_id == minilm.ID:
         return minilm.load()
+    if model_id in library.known():
+        return library.load(model_id)
     return mine.load(model_id) if model_id.startswith(PREFIX) else zoo.load(model_id)
 
 
@@ -54,6 +56,8 @@ def layer_names(model_id: str) -> tuple[str, ...]:
     """
     if model_id == minilm.ID:
         return minilm.DESIGN.layer_names
+    if model_id in library.known():
+        return library.facts_of(model_id).layers
     return mine.layer_names(model_id) if model_id.startswith(PREFIX) else zoo.design(model_id).layer_names
 
 
