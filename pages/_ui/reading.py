@@ -14,10 +14,14 @@ from numpy.typing import NDArray
 
 from experiments.jobs.eta import Durations, Forecast, eta, forecast
 from experiments.library import Library
+from experiments.store.listing import Filters, Order
 from experiments.store.queue import Phase
 from experiments.store.store import RunDocument
 from quantizers.errors import UnknownName
 from quantizers.schema import Status
+
+ACTIVE = Filters(statuses=(Status.RUNNING, Status.QUEUED))
+MOST_ACTIVE = 500
 
 
 def library() -> Library:
@@ -63,6 +67,24 @@ class Watched:
     @property
     def active(self) -> bool:
         return any(Status(run["status"]).active for run in self.runs)
+
+
+@dataclass(frozen=True, slots=True)
+class UnderWay:
+    """An experiment of which something is queued or running: those rows, and how far it is."""
+
+    rows: Sequence[Mapping[str, Any]]
+    forecast: Forecast
+
+
+@st.cache_resource(ttl="1s", max_entries=4, show_spinner=False)
+def under_way(home: str) -> Mapping[str, UnderWay]:
+    """What is active by experiment, the oldest first, as it was at most a second ago; see `watched`."""
+    del home
+    store, experiments = library().store, dict[str, list[Mapping[str, Any]]]()
+    for row in store.summaries(ACTIVE, Order.CREATED, descending=False, limit=MOST_ACTIVE).rows:
+        experiments.setdefault(row["experiment_id"], []).append(row)
+    return {name: UnderWay(rows, forecast(store, name)) for name, rows in experiments.items()}
 
 
 @st.cache_resource(ttl="1s", max_entries=32, show_spinner=False)

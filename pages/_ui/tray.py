@@ -8,17 +8,16 @@ experiment is announced once, on whatever page one is by then.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
 
-from experiments.jobs.eta import forecast
 from experiments.jobs.worker import ensure_worker
 from experiments.library import Library
-from experiments.store.listing import Filters, Order
 from experiments.store.store import Store
 from pages._ui import format as fmt
+from pages._ui import reading
 from pages._ui.errors import show_error
 from pages._ui.outcome import BADGES, stage_words
 from quantizers.errors import QuantScopeError, StoreError
@@ -26,32 +25,23 @@ from quantizers.schema import Status
 
 POLL = "2s"
 MOST_EXPERIMENTS = 3
-MOST_ROWS = 500
 WATCHED = "tray_watched"
-ACTIVE = Filters(statuses=(Status.RUNNING, Status.QUEUED))
 ENDED_WELL = {Status.DONE.value, Status.UNAVAILABLE.value}
-Row = dict[str, Any]
+Row = Mapping[str, Any]
 
 
 def show_tray() -> None:
     """Draws the tray if something is active, and announces what has ended since this visitor last looked."""
     try:
         store = Library().store
-        active = _active(store)
+        reading.under_way.clear(str(store.home))
+        active = reading.under_way(str(store.home))
     except StoreError:
         return  # The page below needs the store as well, and says what is wrong with it.
     _announce(store, list(active))
     if active:
         with st.bottom:
             st.fragment(_tray, run_every=POLL)(list(active))
-
-
-def _active(store: Store) -> dict[str, list[Row]]:
-    """The runs that are queued or running by their experiment, the oldest experiment first."""
-    experiments: dict[str, list[Row]] = {}
-    for row in store.summaries(ACTIVE, Order.CREATED, descending=False, limit=MOST_ROWS).rows:
-        experiments.setdefault(row["experiment_id"], []).append(row)
-    return experiments
 
 
 def _announce(store: Store, active: Sequence[str]) -> None:
@@ -76,7 +66,7 @@ def tally(runs: Sequence[Row]) -> str:
 def _tray(shown: Sequence[str]) -> None:
     try:
         store = Library().store
-        active = _active(store)
+        active = reading.under_way(str(store.home))
         if set(active) != set(shown):
             st.rerun()
         ensure_worker()
@@ -84,15 +74,15 @@ def _tray(shown: Sequence[str]) -> None:
         show_error(error)
         return
     with st.container(key="tray", gap="xsmall"):
-        for experiment_id, rows in list(active.items())[:MOST_EXPERIMENTS]:
-            _experiment(store, experiment_id, rows)
+        for experiment_id, one in list(active.items())[:MOST_EXPERIMENTS]:
+            _experiment(store, experiment_id, one)
         if len(active) > MOST_EXPERIMENTS:
             st.caption(f"{len(active) - MOST_EXPERIMENTS} more experiments wait for these.")
 
 
-def _experiment(store: Store, experiment_id: str, rows: Sequence[Row]) -> None:
+def _experiment(store: Store, experiment_id: str, one: reading.UnderWay) -> None:
     """One line of the tray."""
-    told = forecast(store, experiment_id)
+    told, rows = one.forecast, one.rows
     left = f" · about {fmt.seconds(told.seconds)} left" if told.seconds else ""
     bar, link, trials, cancel = st.columns([6, 1.6, 1.4, 1.3], vertical_alignment="center")
     words = f"**{rows[0]['model']}** {told.ended} of {told.total} done{left} · {_now(rows)}"
