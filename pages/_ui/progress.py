@@ -1,13 +1,14 @@
-"""An experiment under way: a row a trial, with its stage and the time left, that turns into its result in place.
+"""An experiment under way: what runs now with its stage and the time left, then a row for each other trial.
 
-The rows are a fragment that runs every second while a trial is active; when none is any more, the whole page runs once to
-take the clock away. The worker is kept alive by the job tray, which polls on every page.
+What runs is a fragment that runs every second while a trial is active; the rows below it stand still, for nine tabs that draw
+eighty of them every second would keep the server from everything else. When a trial begins or ends, the whole page runs once.
+The worker is kept alive by the job tray, which polls on every page.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
@@ -43,20 +44,29 @@ def show_experiment(library: Library, experiment_id: str) -> None:
     st.title(f"Experiment on {runs[0]['model']}")
     st.caption(f"Each trial: {conditions_words(runs[0]['measurement'])}.")
     reused = library.runs(url_state.read_list(REUSED))
-    st.fragment(_watch, run_every=POLL if told.active else None)(library, experiment_id, reused, told.active)
-
-
-def _watch(library: Library, experiment_id: str, reused: Sequence[RunDocument], polling: bool) -> None:
-    told = reading.watched(str(library.store.home), experiment_id)
-    if polling != told.active:
-        st.rerun()
-    _heading(library, experiment_id, told, reused)
+    st.fragment(_watch, run_every=POLL if told.active else None)(library, experiment_id, reused, _standing(told))
     for run in reused:
         _row(library, run, f"measured {fmt.day(run['finished'])}")
     for run in told.runs:
-        _row(library, run, _time(run, told))
-    if polling:
+        if not _running(run):
+            _row(library, run, _time(run, told))
+
+
+def _watch(library: Library, experiment_id: str, reused: Sequence[RunDocument], shown: Mapping[str, str]) -> None:
+    """The heading and what runs now; `shown` is how each trial stood when the rest of the page was drawn."""
+    told = reading.watched(str(library.store.home), experiment_id)
+    if _standing(told) != shown:
+        st.rerun()
+    _heading(library, experiment_id, told, reused)
+    for run in told.runs:
+        if _running(run):
+            _row(library, run, _time(run, told))
+    if told.active:
         _logs(library, told.runs)
+
+
+def _standing(told: reading.Watched) -> Mapping[str, str]:
+    return {run["run_id"]: run["status"] for run in told.runs}
 
 
 def _heading(library: Library, experiment_id: str, told: reading.Watched, reused: Sequence[RunDocument]) -> None:
