@@ -91,6 +91,17 @@ class Request:
     on_epoch: Callable[[Epoch], None] = _unheard
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What was done on the way to a quantized model, for a person to read: its name, and what came of it in words.
+
+    A `QuantizedModel` whose backend has such to tell has them as `steps`.
+    """
+
+    name: str
+    outcome: str
+
+
 class QuantizedModel(Protocol):
     """A quantized model on disk and in memory."""
 

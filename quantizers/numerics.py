@@ -70,6 +70,22 @@ def dequantize(codes: Integers, params: QuantParams) -> NDArray[np.float64]:
     return result
 
 
+def to_float(values: NDArray[Any], params: QuantParams | None) -> NDArray[np.float32]:
+    """What a tensor stands for, as float32; without parameters it is float already.
+
+    A code of up to 16 bits times a scale in float32, the type that files store, is exact before it is rounded: with one scale
+    a tensor, float32 arithmetic gives the bits of float64's and takes half the memory.
+    """
+    if params is None:
+        return values.astype(np.float32, copy=False)
+    if params.scale.size > 1 or params.bits > 16:
+        return dequantize(values, params).astype(np.float32)
+    real: NDArray[np.float32] = values.astype(np.float32)
+    real -= np.float32(params.zero_point[0])
+    real *= np.float32(params.scale[0])
+    return real
+
+
 def min_max_params(
     x: Floats,
     bits: int,

@@ -38,7 +38,7 @@ def has_integer_kernel(bits: int, block: int) -> bool:
     """Whether this processor really computes such a node with integers: it is given what only rounding changes."""
     weight = pack(np.full((1, block), (1 << (bits - 1)) + 1), bits)[np.newaxis]
     constants: dict[str, NDArray[Any]] = {"weight": weight, "scale": np.ones((1, 1), np.float32)}
-    shape = {"K": block, "N": 1, "bits": bits, "block_size": block, LEVEL: INT8_LEVEL}
+    shape: dict[str, Any] = {"K": block, "N": 1, "bits": bits, "block_size": block, LEVEL: INT8_LEVEL}
     node = helper.make_node(KIND, ["x", *constants], ["y"], domain=DOMAIN, **shape)
     ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, None]) for name in ("x", "y")]
     stored = [numpy_helper.from_array(values, name) for name, values in constants.items()]

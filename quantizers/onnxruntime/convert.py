@@ -11,10 +11,9 @@ import onnx
 from onnx import ModelProto, TensorProto
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, quantize_static
 
-from quantizers.adapter import Batch, Report, Request
+from quantizers.adapter import Batch, Report, Request, Step
 from quantizers.errors import NothingQuantized, Unsupported
 from quantizers.onnxruntime.calibrate import Calibrator, measure_ranges
-from quantizers.onnxruntime.prepare import Step
 from quantizers.onnxruntime.reader import REPLACED_GEMM, WeightedOp
 from quantizers.onnxruntime.session import OnnxSession
 from quantizers.onnxruntime.weights import Rewriter

@@ -16,9 +16,8 @@ from torch.fx import Graph as TorchGraph
 from torch.fx import Node
 from torch.nn import functional
 
-from quantizers.adapter import Batch
+from quantizers.adapter import Batch, Step
 from quantizers.onnxruntime.graph import attribute, computing
-from quantizers.onnxruntime.prepare import Step
 from quantizers.onnxruntime.scopes import walk
 from quantizers.onnxruntime.session import OnnxSession
 from quantizers.pytorch.graph import aten

@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
-from quantizers.adapter import Batch, Trained
+from quantizers.adapter import Batch, Step, Trained
 from quantizers.errors import ConversionFailed, NothingQuantized
-from quantizers.numerics import dequantize
+from quantizers.numerics import to_float
 from quantizers.onnxruntime.describe import Record
-from quantizers.onnxruntime.prepare import Step
 from quantizers.onnxruntime.reader import DYNAMIC
 from quantizers.onnxruntime.session import OnnxSession
-from quantizers.schema import Execution, Mode, QuantizedLayer, QuantParams, Technique
+from quantizers.schema import Execution, Mode, QuantizedLayer, Technique
 
 _BATCH = 100
 _WHY_SIMULATED = {
@@ -66,7 +63,7 @@ class OnnxModel:
         for part in self._parts(batch):
             for record, values in zip(self._records, self._observed.tensors(names, self._observed.prepare(part)), strict=True):
                 output = record.layer.output
-                real = _to_float(values, None if output is None else output.params)
+                real = to_float(values, None if output is None else output.params)
                 parts[record.layer.name].append(real if real.ndim < 3 else np.moveaxis(real, 1, -1))
         return {name: values[0] if len(values) == 1 else np.concatenate(values) for name, values in parts.items()}
 
@@ -85,18 +82,6 @@ class OnnxModel:
         size = _BATCH if self._session.signature.batched and not dynamic else 1
         for start in range(0, len(batch), size):
             yield batch[start : start + size]
-
-
-def _to_float(values: NDArray[Any], params: QuantParams | None) -> Batch:
-    """What an output stands for, as float32: code × scale of a file is exact before it is rounded, so float32 does it."""
-    if params is None:
-        return values.astype(np.float32, copy=False)
-    if params.scale.size > 1:
-        return dequantize(values, params).astype(np.float32)
-    real: Batch = values.astype(np.float32)
-    real -= np.float32(params.zero_point[0])
-    real *= np.float32(params.scale[0])
-    return real
 
 
 def check(model: OnnxModel, technique: Technique, sample: Batch | None) -> None:

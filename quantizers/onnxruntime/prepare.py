@@ -20,6 +20,7 @@ import onnx
 from onnx import ModelProto, version_converter
 from onnxruntime.quantization import quant_pre_process
 
+from quantizers.adapter import Step
 from quantizers.errors import ConversionFailed, NothingQuantized
 from quantizers.onnxruntime.reader import WeightedOp, read
 from quantizers.onnxruntime.scopes import inner, lift, make_unique, separate_biases, walk
@@ -35,14 +36,6 @@ _NOTABLE = 0.05
 """Growth of a file that is worth a word."""
 _COMPARED = 1e-3
 """How far the prepared model's output may lie from the original's, as a share of the largest value."""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One step of preparation or conversion: its name, and what came of it in words."""
-
-    name: str
-    outcome: str
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,11 +15,11 @@ import numpy as np
 import onnx
 from onnx import ModelProto
 
-from quantizers.adapter import Report, Request, Trained
+from quantizers.adapter import Report, Request, Step, Trained
 from quantizers.capabilities import resolve_options
 from quantizers.onnxruntime.describe import describe
 from quantizers.onnxruntime.model import OnnxModel
-from quantizers.onnxruntime.prepare import Step, save
+from quantizers.onnxruntime.prepare import save
 from quantizers.onnxruntime.reader import Tensor, WeightedOp
 from quantizers.schema import Backend, QuantizedLayer
 

@@ -210,7 +210,7 @@ class Rewriter:
         bias = self._float[layer].bias
         return node.op_type in ("Gemm", "MatMul") and plain and (bias is None or _values(bias).ndim == 1)
 
-    def _block_product(self, layer: str, codes: Integers, params: QuantParams, block: int, **attributes: int) -> None:
+    def _block_product(self, layer: str, codes: Integers, params: QuantParams, block: int, **attributes: Any) -> None:
         """A Gemm or MatMul becomes a MatMulNBits: unsigned codes, packed in blocks along the inputs."""
         node, bits = self._nodes[layer], int(params.dtype.removeprefix("int"))
         middle = 1 << (bits - 1)

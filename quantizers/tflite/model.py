@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from quantizers.adapter import Batch, Trained
+from quantizers.adapter import Batch, Step, Trained
 from quantizers.errors import ConversionFailed, NothingQuantized
-from quantizers.numerics import tensor_error
+from quantizers.numerics import tensor_error, to_float
 from quantizers.schema import Execution, Mode, QuantizedLayer, Technique
-from quantizers.tflite import simulate
+from quantizers.tflite import logits, simulate
 from quantizers.tflite.describe import Kernels, Record, describe
-from quantizers.tflite.runtime import LiteRTSession, to_float
+from quantizers.tflite.logits import without_softmax
+from quantizers.tflite.runtime import LiteRTSession
 
 BATCH = 100
 """Samples run at once, so that resizing is paid once. The results are those of one by one: the same bits, except that 4-bit
@@ -42,13 +43,23 @@ class TFLiteModel:
         self._records = records
 
     @cached_property
+    def _logits_file(self) -> bytes | None:
+        return without_softmax(self.path.read_bytes())
+
+    @cached_property
     def _session(self) -> LiteRTSession:
-        return LiteRTSession(self.path)
+        return LiteRTSession(self._logits_file or self.path)
+
+    @property
+    def steps(self) -> Sequence[Step]:
+        """What a person should know of how the model is measured."""
+        return [Step("Output", logits.WHY)] if self._logits_file else []
 
     def layers(self) -> Sequence[QuantizedLayer]:
         return [record.layer for record in self._records]
 
     def predict(self, batch: Batch) -> Batch:
+        """The outputs of a batch; of a softmax at the end, what it reads."""
         session = self._session
         return np.concatenate([session.logits(session.run(session.prepare(part))) for part in _parts(batch, self._batch)])
 

@@ -126,6 +126,7 @@ def parse(file: bytes) -> Any:
     for buffer in model.buffers:
         if buffer.offset > 1:  # 0 and 1 both say that there is none.
             buffer.data = np.frombuffer(file, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
     return model
 
 

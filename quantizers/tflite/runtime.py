@@ -13,7 +13,7 @@ from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
 from quantizers.adapter import Batch
-from quantizers.numerics import dequantize, integer_range, quantize
+from quantizers.numerics import integer_range, quantize, to_float
 from quantizers.schema import QuantParams
 
 
@@ -73,11 +73,6 @@ class LiteRTSession:
         reals = [to_float(values, _params(details)) for values, details in zip(found, self._outputs, strict=True)]
         samples = self._shape[0] if self._shape else 1
         return np.concatenate([values.reshape(samples, -1) for values in reals], axis=1)
-
-
-def to_float(values: NDArray[Any], params: QuantParams | None) -> Batch:
-    """The real numbers of a tensor as float32; without parameters it is float already."""
-    return (values if params is None else dequantize(values, params)).astype(np.float32)
 
 
 def _params(details: dict[str, Any]) -> QuantParams | None:
