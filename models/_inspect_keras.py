@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from models import keras_legacy
+from models.float_model import Kind
 from models.inspect_process import Request
-from models.inspection import Inspection, Port
+from models.inspection import Converted, Inspection, Port
 from models.keras_file import load
 from quantizers.errors import BadModel
 from quantizers.schema import Backend
 from quantizers.tflite.convert import kernels
 
-_LEGACY = "It was written by Keras 2, whose layers Keras 3 reads only in part: load it with tf_keras and save it as .keras."
+_CONVERTED = "It was written by Keras 2 with what Keras 3 cannot read, and was converted to a float .tflite by tf_keras."
 
 
-def inspect(path: Path, request: Request) -> Inspection:
-    """Inputs, outputs and layers of the model.
+def inspect(path: Path, request: Request) -> Inspection | Converted:
+    """Inputs, outputs and layers of the model; of one that only Keras 2 reads, those of the .tflite that is made of it.
 
     Raises:
         BadModel: Keras cannot read it, or it holds code, which safe mode refuses.
+        Unsupported: tf_keras would read it, and is not installed.
     """
-    del request
     try:
         network = load(path)
     except Exception as error:  # a broken or unsafe file makes Keras raise whatever it likes
+        config = _legacy(path)
+        if config is not None:
+            return _converted(keras_legacy.to_tflite(path, config), request)
         words = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise BadModel(f"Keras cannot read the file: {words[:300]}", _hint(str(error))) from error
     inputs, outputs = (tuple(_port(tensor) for tensor in tensors) for tensors in (network.inputs, network.outputs))
@@ -42,6 +49,21 @@ def inspect(path: Path, request: Request) -> Inspection:
         output_size=_size(outputs),
         facts={"layers": dict(Counter(type(layer).__name__ for layer in network.layers).most_common()), "name": network.name},
     )
+
+
+def _legacy(path: Path) -> Mapping[str, Any] | None:
+    """As `keras_legacy.configuration`; None as well where the file is too damaged to tell."""
+    try:
+        return keras_legacy.configuration(path)
+    except Exception:  # h5py, zipfile and json have no common base
+        return None
+
+
+def _converted(path: Path, request: Request) -> Converted:
+    from models import _inspect_tflite
+
+    found = _inspect_tflite.inspect(path, request)
+    return Converted(path, Kind.TFLITE, replace(found, notes=(_CONVERTED, *found.notes)))
 
 
 def _port(tensor: Any) -> Port:
@@ -69,6 +91,5 @@ def _why_not(network: Any, layers: tuple[str, ...]) -> str | None:
 
 def _hint(words: str) -> str:
     if "lambda" in words.lower() or "safe_mode" in words:
-        return "It holds code of its own, which is never run here."
-    legacy = "groups" in words or "Unrecognized keyword" in words or "batch_shape" in words or "deserializ" in words.lower()
-    return _LEGACY if legacy else "It may be damaged."
+        return keras_legacy.HOLDS_CODE
+    return "It may be damaged."

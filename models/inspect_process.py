@@ -22,7 +22,7 @@ from typing import Any
 
 from models import file_kind, limits
 from models.float_model import Kind
-from models.inspection import Inspection, Shapes
+from models.inspection import Converted, Inspection, Shapes
 from quantizers import errors
 from quantizers.errors import BadModel, QuantScopeError
 
@@ -155,7 +155,9 @@ def inspect(request: Request) -> dict[str, Any]:
             raise BadModel("The archive holds another archive.", "Put the model itself into the .zip.")
     limits.limit(MEMORY_BYTES[kind], round(time.process_time()) + SECONDS)
     inspector = import_module(f"models._inspect_{kind}")
-    inspection: Inspection = inspector.inspect(path, request)
+    inspection: Inspection | Converted = inspector.inspect(path, request)
+    if isinstance(inspection, Converted):
+        path, kind, inspection = inspection.path, inspection.kind, inspection.inspection
     return {"kind": kind.value, "file": str(path.relative_to(request.path.parent)), "inspection": inspection.to_dict()}
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
+from models.float_model import Kind
 from quantizers.schema import Backend
 from quantizers.signature import Dimension
 
@@ -65,6 +67,15 @@ class Inspection:
             facts=dict(stored["facts"]),
             notes=tuple(map(str, stored["notes"])),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """What an inspector gives for a file that can only be used in another form: that one, made beside it, and what it holds."""
+
+    path: Path
+    kind: Kind
+    inspection: Inspection
 
 
 def _ports(stored: list[dict[str, Any]]) -> tuple[Port, ...]:

@@ -1,4 +1,4 @@
-"""Files that end in a softmax: their answers are compared by what it reads, which int8 keeps and its own grid of 1/256 loses."""
+"""Files that end in a softmax are compared by what it reads, which int8 keeps, and its own grid of 1/256 loses."""
 
 from dataclasses import dataclass
 from pathlib import Path
