@@ -13,7 +13,15 @@ from pages._ui import format as fmt
 
 
 def choose_model(models: Sequence[ModelInfo], chosen: str) -> None:
-    """A card a model; pressing one writes it into the address."""
+    """A card a model, those that cannot be used here folded away below; pressing one writes it into the address."""
+    _cards([info for info in models if info.available], chosen)
+    others = [info for info in models if not info.available]
+    if others:
+        with st.expander(f"{len(others)} more, and what each of them needs"):
+            _cards(others, chosen)
+
+
+def _cards(models: Sequence[ModelInfo], chosen: str) -> None:
     with st.grid("auto", min_column_width=210):
         for info in models:
             with st.container(border=True, height="stretch"):
@@ -42,6 +50,8 @@ def _model_card(info: ModelInfo, chosen: bool) -> None:
 
 
 def _accuracy(info: ModelInfo) -> str:
+    if not info.classifies:
+        return "No classes to agree on: output SQNR and cosine only"
     if info.accuracy is None:
         return "No labelled data at hand: error and agreement only"
     titles = {data.id: data.title for data in datasets.catalogue()}

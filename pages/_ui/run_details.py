@@ -55,8 +55,8 @@ def _body(library: Library, run_id: str) -> None:
     if done and run.get("training"):
         st.markdown("**Training**")
         show_training(run["training"], f"runs_training_{run_id}")
-    if done and not run.get("example"):
-        show_gain(library, run)
+    if done:
+        show_gain(run)
     if not run.get("example"):
         _labels(library, run)
     _table("Asked for", _asked(run))

@@ -11,7 +11,7 @@ from stored_runs import PAIRS, crash_next, finish_next, finished, open_page, sta
 
 from experiments.jobs import worker
 from experiments.store.store import Store
-from models import zoo
+from models import library, zoo
 from pages._ui import tray
 from pages._ui.matrix import presets
 from quantizers.schema import Status
@@ -36,6 +36,25 @@ def test_every_model_has_a_card_and_the_first_is_chosen(store: Store) -> None:
     for info in zoo.catalogue():
         assert f"**{info.title}**" in texts(test)
     assert test.button(key=f"new_model_{zoo.catalogue()[0].id}").label == "Chosen"
+
+
+def test_a_card_says_what_can_be_measured_of_its_model(store: Store) -> None:
+    words = [caption.value for caption in open_page("new_experiment").caption]
+    (sentences,) = (text for text in words if text.startswith("Sentence embedding"))
+    assert "No classes to agree on: output SQNR and cosine only" in sentences
+    assert "agreement only" not in sentences
+    assert any("No labelled data at hand: error and agreement only" in text for text in words)
+
+
+def test_a_model_that_cannot_be_used_here_is_folded_away_with_what_it_needs(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library, "find_spec", lambda name: None)
+    test = open_page("new_experiment")
+    button = test.button(key="new_model_torchvision-resnet18")
+    assert button.disabled
+    (folded,) = (expander for expander in test.expander if "what each of them needs" in expander.label)
+    assert any("pip install --no-deps torchvision==" in caption.value for caption in folded.caption)
 
 
 def test_the_defaults_are_written_out_with_an_honest_estimate(store: Store) -> None:
