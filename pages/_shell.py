@@ -30,7 +30,7 @@ def page(script: str, title: str, icon: str, purpose: str) -> st.Page:
     return st.Page(HERE / f"{script}.py", title=title, icon=f":material/{icon}:", help=purpose, url_path=path, default=default)
 
 
-st.set_page_config(page_title="QuantScope", page_icon=str(ICON), layout="wide")
 chosen = st.navigation([page(*p) for p in PAGES], position="top")
+st.set_page_config(page_title=f"{chosen.title} · QuantScope", page_icon=str(ICON), layout="wide")
 show_tray()
 chosen.run()
