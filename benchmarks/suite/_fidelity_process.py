@@ -48,13 +48,13 @@ def _prepare(folder: Path) -> dict[str, Any]:
     return {}
 
 
-def _ours(folder: Path) -> dict[str, Any]:
+def _ours(folder: Path, threads: int = THREADS) -> dict[str, Any]:
     photos, baseline, candidate = np.load(folder / "photos.npy"), _load(folder, FLOAT), _load(folder, INT8)
     batches = [photos[start : start + BATCH] for start in range(0, SAMPLES, BATCH)]
-    outputs = LayerOutputs(candidate.layers(), THREADS)
+    outputs = LayerOutputs(candidate.layers(), threads)
     outputs.add(baseline.activations(batches[0]), candidate.activations(batches[0]))  # loads the models, compiles the loops
     forward = _seconds(lambda: [model.predict(batch) for batch in batches for model in (baseline, candidate)])
-    outputs = LayerOutputs(candidate.layers(), THREADS)
+    outputs = LayerOutputs(candidate.layers(), threads)
 
     def compare() -> None:
         for batch in batches:
@@ -80,7 +80,7 @@ def _load(folder: Path, code: str) -> QuantizedModel:
     return model
 
 
-def _loss_debug(folder: Path) -> dict[str, Any]:
+def _loss_debug(folder: Path, threads: int = THREADS) -> dict[str, Any]:
     """The four steps of the runtime's documented use (onnxruntime.quantization.qdq_loss_debug)."""
     from onnxruntime import SessionOptions
     from onnxruntime.quantization import qdq_loss_debug as debug
@@ -88,7 +88,7 @@ def _loss_debug(folder: Path) -> dict[str, Any]:
     photos = np.ascontiguousarray(np.moveaxis(np.load(folder / "photos.npy"), -1, 1))
     models = {code: _load(folder, code).path for code in (FLOAT, INT8)}
     options = SessionOptions()
-    options.intra_op_num_threads = THREADS
+    options.intra_op_num_threads = threads
     for code, path in models.items():
         debug.modify_model_output_intermediate_tensors(path, folder / f"{code}-debug.onnx")
     for code in models:  # loads the runtime and the models
