@@ -68,7 +68,22 @@ def refusal(model: ModelInfo, backend: Backend, technique: Technique) -> Unsuppo
     if model.quantized and technique.mode is not Mode.FLOAT32:
         what = f"{model.title} is quantized already: it can be inspected and measured as it is."
         return Unsupported(what, "Bring the float model it was made from.")
+    if backend is Backend.TFLITE and technique.group_size and (why_not := _uneven(model.id, technique.group_size)):
+        return Unsupported(why_not, "ONNX Runtime fills up the last block: it takes the same technique.")
     if technique.needs_training and model.kind in (Kind.ONNX, Kind.TFLITE):
         what = f"{technique.code} trains the network, and {model.title} is a file of the kind {model.kind} without its code."
         return Unsupported(what, "Bring its weights as .safetensors in an architecture of the zoo.")
     return None
+
+
+def _uneven(model_id: str, block: int) -> str | None:
+    """Why TFLite cannot store the weights of a model of the zoo in blocks; None where it can, and of others."""
+    try:
+        shapes = zoo.design(model_id).weight_shapes
+    except UnknownName:
+        return None
+    inputs = [shape[1] for name, shape in shapes.items() if name.endswith(".weight") and len(shape) == 2]
+    if any(number % block == 0 for number in inputs):
+        return None
+    found = " and ".join(f"{number:,}" for number in inputs) or "none"
+    return f"TFLite has blocks of {block} weights in dense layers whose inputs are a multiple of that; they are {found} here."

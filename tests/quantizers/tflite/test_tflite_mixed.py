@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
+from models import catalogue
 from quantizers.adapter import Request
 from quantizers.capabilities import MIXED, resolve_options
 from quantizers.errors import UnknownName, Unsupported
@@ -68,6 +69,14 @@ def test_mixed_precision_is_offered_and_refuses_what_it_cannot(make):
         make('mixed:{"conv1":2,"*":8}')
     with pytest.raises(UnknownName, match="nowhere"):
         make('mixed:{"nowhere":8}')
+
+
+@pytest.mark.parametrize(("model_id", "inputs"), [("mnist-cnn", "2,028"), ("fashion-resnet", "48"), ("fashion-cnn", None)])
+def test_models_whose_dense_layers_blocks_do_not_divide_are_refused_before_anything_runs(model_id, inputs):
+    refused = catalogue.refusal(catalogue.info(model_id), Backend.TFLITE, Technique.parse("dynamic_wi4_g32"))
+    assert (refused and f"they are {inputs} here" in refused.message) is (True if inputs else None)
+    assert catalogue.refusal(catalogue.info(model_id), Backend.TFLITE, Technique.parse("dynamic_wi4")) is None
+    assert catalogue.refusal(catalogue.info(model_id), Backend.ONNXRUNTIME, Technique.parse("dynamic_wi4_g32")) is None
 
 
 def test_blocks_have_scales_of_their_own_and_the_others_say_why_not(make, subject, converted):
