@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import csv
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 from playwright.sync_api import Page, expect
 
 from experiments.library import EXAMPLES
+from quantizers.tflite.file import read_file
 
 pytestmark = [pytest.mark.browser, pytest.mark.adapter]
 
 ROOT = Path(__file__).parents[2]
 FLOAT_TFLITE = EXAMPLES / "fashion-cnn--tflite--float32" / "model.tflite"
 """Converted from a model of the zoo by the TFLite backend."""
+LAYERS = 6
 EXPORT = """
 import sys
 from models import zoo
@@ -65,6 +69,22 @@ def download(page: Page, label: str, path: Path) -> Path:
     return path
 
 
+def assert_scales_are_those_of(artefact: Path, table: Path) -> None:
+    """Compares every row of a weight in a downloaded table with what the runtime says of the downloaded artefact."""
+    details = {tensor["name"]: tensor["quantization_parameters"] for tensor in Interpreter(str(artefact)).get_tensor_details()}
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["tensor"] in ("weight", *details) and row["scale"]]
+    compared = set()
+    for row in rows:
+        name = row["native_name"] if row["tensor"] == "weight" else row["tensor"]
+        found = details[name]
+        channel = int(row["channel"] or 0)
+        assert float(row["scale"]) == pytest.approx(float(found["scales"][channel]), rel=1e-6)
+        assert int(float(row["zero_point"])) == found["zero_points"][channel]
+        compared.add(name)
+    assert len(compared) >= LAYERS
+
+
 def test_a_tflite_is_dropped_quantized_compared_and_inspected(server, visit, tmp_path: Path) -> None:
     visitor = visit(server)
     page = go(visitor, "/my")
@@ -87,11 +107,16 @@ def test_a_tflite_is_dropped_quantized_compared_and_inspected(server, visit, tmp
     _, quantized = run(visitor, model, "tflite:float32,tflite:static_wi8_ai8", 2)
     page = go(visitor, f"/layers?run={quantized}")
     artefact = download(page, "Artefact", tmp_path / "int8.tflite")
+    assert_scales_are_those_of(artefact, download(page, "Scales and zero points (CSV)", tmp_path / "layers.csv"))
 
     page = go(visitor, "/my")
     drop(page, artefact)
     expect(page.get_by_text("It can be inspected and measured, not quantized again")).to_be_visible(timeout=LOOK)
-    expect(page.get_by_role("button", name="Scales and zero points (CSV)")).to_be_visible(timeout=LOOK)
+    assert_scales_are_those_of(artefact, download(page, "Scales and zero points (CSV)", tmp_path / "tensors.csv"))
+    page.get_by_role("tab", name="Graph").click(timeout=LOOK)
+    expect(page.get_by_text("operations as the runtime runs them")).to_be_visible(timeout=LOOK)
+    operations = len(read_file(artefact.read_bytes()).operations)
+    expect(page.locator("[data-testid='stGraphVizChart'] svg g.node")).to_have_count(operations, timeout=LOOK)
 
 
 def test_an_onnx_of_free_axes_is_given_a_shape_and_stands_beside_the_other_backends(server, visit, tmp_path: Path) -> None:
