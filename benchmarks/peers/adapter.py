@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 TORCH = "torch==2.13.0+cpu"
 """PyTorch's build without CUDA, which no index but PyTorch's own offers: a plain version would pull gigabytes."""
+OLD_TORCHVISION = "torchvision==0.15.2"
+"""The newest that can be imported where its compiled operators, which PyPI has for CUDA alone, cannot be loaded."""
 MODEL_TORCH, MODEL_ONNX, PHOTOS, CALIBRATION = "model.pt", "model.onnx", "test.npy", "calibration.npy"
 """The files of a work folder; photos are preprocessed, float32 [64, 3, 224, 224]."""
 BITS = 4
@@ -125,5 +127,8 @@ def noise_ratio(reference: Images, estimate: Images) -> float:
 
 
 def layer_name(name: str) -> str:
-    """A layer of the project by the name that a library gave it: dots may have become underscores, a prefix been added."""
-    return name.replace(".", "_").removeprefix("model_").removesuffix("_conv")
+    """A layer of the project by the name that a library gave it.
+
+    Dots may have become underscores, a prefix been added, and OpenVINO appends what it split an operation into.
+    """
+    return name.split("/")[0].replace(".", "_").removeprefix("model_").removesuffix("_conv")

@@ -7,6 +7,7 @@ from typing import Any
 
 from benchmarks.peers.adapter import (
     BITS,
+    OLD_TORCHVISION,
     TORCH,
     Found,
     Peer,
@@ -25,6 +26,7 @@ PEER = Peer(
     "benchmarks.peers.aimet_torch",
     {"enabling_quantizers": Task.SENSITIVITY},
     (TORCH, "aimet-torch==2.42.0"),
+    (OLD_TORCHVISION,),
 )
 
 
@@ -32,20 +34,21 @@ def enabling_quantizers(folder: Path) -> Found:
     """Weights of BITS, activations of 16 bits, so that the ranking is that of the weights."""
     import torch
     from aimet_torch.batch_norm_fold import fold_all_batch_norms  # type: ignore[import-not-found]
-    from aimet_torch.common.defs import QuantScheme  # type: ignore[import-not-found]
+    from aimet_torch.common.defs import CallbackFunc, QuantScheme  # type: ignore[import-not-found]
     from aimet_torch.model_preparer import prepare_model  # type: ignore[import-not-found]
     from aimet_torch.quant_analyzer import QuantAnalyzer  # type: ignore[import-not-found]
 
     model, photos = prepare_model(torch_model(folder)), batches(folder)
     fold_all_batch_norms(model, None, dummy_input=photos[0][:1])
 
-    def outputs(module: Any) -> Any:
+    def outputs(module: Any, _: None = None) -> Any:
         with torch.inference_mode():
             return torch.cat([module(batch) for batch in photos]).numpy()
 
     def work() -> dict[str, float]:
         reference = outputs(model)
-        analyzer = QuantAnalyzer(model, photos[0][:1], outputs, lambda module: noise_ratio(reference, outputs(module)))
+        calibrate = CallbackFunc(outputs)
+        analyzer = QuantAnalyzer(model, photos[0][:1], calibrate, lambda module: noise_ratio(reference, outputs(module)))
         sim = analyzer._create_quantsim_and_encodings(QuantScheme.min_max, BITS, 16, None)
         losses: dict[str, float] = analyzer.perform_per_layer_analysis_by_enabling_quant_wrappers(sim, str(folder))
         return losses

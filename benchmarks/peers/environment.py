@@ -1,23 +1,32 @@
-"""The environment of a peer: a venv under `.peers/`, built once and anew when what it needs has changed."""
+"""The environment of a peer: a venv in the user's cache, built once and anew when what it needs has changed."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
 
+import platformdirs
+
 from benchmarks.peers.adapter import Peer
 from benchmarks.peers.limits import Stopped, run
 
-FOLDER = Path(__file__).parents[2] / ".peers"
-SECONDS, MOST_BYTES = 600.0, 4_000_000_000
+VARIABLE = "QUANTSCOPE_PEERS"
+"""Of the environment: another folder."""
+SECONDS, MOST_BYTES = 1200.0, 4_000_000_000
 SHARED = ("psutil==7.2.2",)
 """What the protocol itself needs."""
 _STAMP = "requirements.json"
 
 
-def python_of(peer: Peer, folder: Path = FOLDER) -> Path:
+def folder() -> Path:
+    """Where environments and results stay between runs."""
+    return Path(os.environ.get(VARIABLE) or platformdirs.user_cache_path("quantscope") / "peers")
+
+
+def python_of(peer: Peer, within: Path) -> Path:
     """The interpreter that a peer runs in, after it has been built.
 
     Raises:
@@ -25,7 +34,7 @@ def python_of(peer: Peer, folder: Path = FOLDER) -> Path:
     """
     if not peer.requirements:
         return Path(sys.executable)
-    place = folder / peer.name
+    place = within / peer.name
     python = place / "bin" / "python"
     wanted = json.dumps([peer.requirements, peer.without_dependencies])
     stamp = place / _STAMP

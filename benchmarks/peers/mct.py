@@ -13,10 +13,26 @@ PEER = Peer(
     "MCT",
     "benchmarks.peers.mct",
     {"xquant": Task.ACTIVATIONS, "mixed_precision": Task.SEARCH},
-    (TORCH, "model-compression-toolkit==2.6.1"),
+    (TORCH, "model-compression-toolkit==2.6.1", "requests==2.34.2", "pillow==13.0.0"),
+    ("torchvision==0.21.0",),
 )
 SHARE = 0.75
 """Of the bytes of all weights at 8 bits: the target size."""
+
+
+def _toolkit() -> Any:
+    """The library, which imports torchvision ≥ 0.18 without using it here.
+
+    PyPI has torchvision's compiled operators for CUDA alone. Without them its import fails on the one whose shapes it
+    describes: declaring that is enough, and calling it would fail.
+    """
+    import torch
+
+    torch.library.define("torchvision::nms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    import model_compression_toolkit  # type: ignore[import-not-found]
+    import model_compression_toolkit.xquant  # type: ignore[import-not-found]
+
+    return model_compression_toolkit
 
 
 def _calibration(folder: Path) -> Any:
@@ -30,8 +46,7 @@ def _calibration(folder: Path) -> Any:
 
 def xquant(folder: Path) -> Found:
     """Similarities of every layer it compares, quantizing not counted."""
-    import model_compression_toolkit as mct  # type: ignore[import-not-found]
-
+    mct = _toolkit()
     model, calibration, photos = torch_model(folder), _calibration(folder), batches(folder)
     quantized, _ = mct.ptq.pytorch_post_training_quantization(model, calibration)
 
@@ -48,9 +63,9 @@ def xquant(folder: Path) -> Found:
 
 def mixed_precision(folder: Path) -> Found:
     """Widths of the weights within one target size, calibration included because the search is part of it."""
-    import model_compression_toolkit as mct
     import torch
 
+    mct = _toolkit()
     model, calibration = torch_model(folder), _calibration(folder)
     weights = [layer.weight for layer in model.modules() if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear)]
     target = mct.core.ResourceUtilization(weights_memory=SHARE * sum(weight.numel() for weight in weights))

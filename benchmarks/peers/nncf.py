@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.adapter import CALIBRATION, MODEL_ONNX, Found, Peer, Task, measured, serve
+from benchmarks.peers.adapter import CALIBRATION, MODEL_ONNX, THREADS, Found, Peer, Task, measured, serve
 
 PEER = Peer(
     "nncf",
@@ -21,6 +22,8 @@ MOST_DROP = 0.01
 
 def accuracy_control(folder: Path) -> Found:
     """int8 where it may; what went back to float is not counted as a width, and thus judged as float16."""
+    if hasattr(os, "sched_setaffinity"):  # it compiles models itself, on all the cores that it sees when it is imported
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:THREADS])
     import nncf  # type: ignore[import-not-found]
     import numpy as np
     import openvino  # type: ignore[import-not-found]

@@ -21,13 +21,15 @@ OURS = Peer(
     },
 )
 FRONTIER_POINTS = 8
+JUDGED, CHOSEN = "judged.json", "chosen.json"
+"""In the work folder: what the picks of the peers are worth, by title, and our choice at the bytes of each."""
 
 
 def activations(folder: Path) -> Found:
     """Every layer's output error and histogram, of float and static int8 in ONNX Runtime."""
     from benchmarks.suite import _fidelity_process as process
 
-    found = process._ours(folder)
+    found = process._ours(folder, THREADS)
     return Found(found["seconds"], found["bytes"], layers=found["layers"])
 
 
@@ -67,19 +69,17 @@ def frontier(folder: Path) -> Found:
     """A whole frontier by the command line, process start and model loading included, with a point for each peer's bytes."""
     import resource
 
-    from benchmarks.peers.judge import JUDGED
     from benchmarks.peers.material import MODEL, SAMPLES
     from benchmarks.suite.command import document
 
-    judged = folder / JUDGED
-    picks: Mapping[str, Mapping[str, int]] = json.loads(judged.read_text(encoding="utf-8")) if judged.is_file() else {}
+    picks: Mapping[str, Mapping[str, int]] = json.loads((folder / JUDGED).read_text(encoding="utf-8"))
     budgets = [text for pick in picks.values() for text in ("--at", str(pick["bytes"]))]
     options = ("--model", MODEL, "--points", str(FRONTIER_POINTS), "--samples", str(SAMPLES), "--threads", str(THREADS))
     found, seconds, _ = measured(lambda: document("frontier", *options, *budgets))
     # The work was done by children; the memory is that of the largest, its libraries included.
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     points = {name: point["bits"] for name, point in zip(picks, found["at"], strict=True)}
-    (folder / "ours.json").write_text(json.dumps(points), encoding="utf-8")
+    (folder / CHOSEN).write_text(json.dumps(points), encoding="utf-8")
     note = f"{len(found['points'])} points, process start and libraries included"
     return Found(seconds, peak, layers=len(found["widths"]), note=note)
 
@@ -93,7 +93,7 @@ def fused(_folder: Path) -> Found:
 
     weights = bert_base()
     weight_errors({"warm": np.ones((2, 2))})
-    result, seconds, peak = measured(lambda: weight_errors(weights))
+    result, seconds, peak = measured(lambda: weight_errors(weights, threads=THREADS))
     return Found(seconds, peak, layers=len(result))
 
 

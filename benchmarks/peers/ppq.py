@@ -12,7 +12,7 @@ PEER = Peer(
     "PPQ graph-wise",
     "benchmarks.peers.ppq",
     {"graphwise_error_analyse": Task.ACTIVATIONS},
-    (TORCH, "ppq==0.6.6", "onnx==1.16.2", "protobuf==3.20.3", "numpy==1.26.4", "setuptools==75.8.0"),
+    (TORCH, "ppq==0.6.6", "onnx==1.16.2", "protobuf==3.20.3", "numpy==1.26.4", "setuptools==80.9.0"),
 )
 OPSET, IR_VERSION = 13, 8
 """The newest that its parser documents."""

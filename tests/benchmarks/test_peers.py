@@ -10,8 +10,9 @@ from benchmarks.peers import environment, limits, table
 from benchmarks.peers.adapter import Found, Peer, Task, layer_name
 from benchmarks.peers.judge import completed
 from benchmarks.peers.limits import Stopped
-from benchmarks.peers.ours import OURS
+from benchmarks.peers.ours import CHOSEN, JUDGED, OURS
 from benchmarks.peers.registry import PEERS
+from benchmarks.peers.results import Record, Results
 from benchmarks.peers.table import Side
 
 PEER = Peer("other", "Other", "benchmarks.peers.other", {"job": Task.SENSITIVITY})
@@ -71,6 +72,62 @@ def test_an_environment_is_built_once_and_anew_for_other_requirements(tmp_path: 
     assert len(commands) == 6
 
 
+def test_environments_and_results_are_kept_where_one_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(environment.VARIABLE, str(tmp_path))
+    assert environment.folder() == tmp_path
+    monkeypatch.delenv(environment.VARIABLE)
+    assert not environment.folder().is_relative_to(command_line.ROOT)
+
+
+def test_results_are_kept_as_they_come(tmp_path: Path) -> None:
+    pick = {"bytes": 3_000_000, "sqnr_db": None, "agreement": 0.5}
+    found = Record("Other (a)", 0, Found(1.5, 7, layers=2, ranking={"stem": 0.1}, bits={"stem": 4}), {"Other (a)": pick})
+    failed = Record("Other (b)", 0, Stopped("> 5 s unfinished"), {})
+    results = Results.begun(tmp_path / "new")
+    assert results.records() == {}
+    results.add(found)
+    results.add(failed)
+    again = Results.latest(tmp_path / "new").records()
+    assert again[found.side, 0] == found
+    assert str(again[failed.side, 0].result) == "> 5 s unfinished"
+    results.add(replace(found, result=Found(2.5, 7)))
+    assert results.records()[found.side, 0].result == Found(2.5, 7)
+
+
+def test_a_resumed_comparison_runs_what_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = replace(PEER, jobs={"slow": Task.SEARCH, "broken": Task.SEARCH})
+    ran: list[str] = []
+    pick = {"bytes": 3_000_000, "sqnr_db": 10.0, "agreement": 0.8}
+
+    def attempt(side: Side, _python: object, folder: Path, _seconds: float) -> Found | Stopped:
+        ran.append(side.job)
+        if side.job == "frontier":
+            assert json.loads((folder / JUDGED).read_text()) == {"Other (slow)": pick}
+            (folder / CHOSEN).write_text(json.dumps({"Other (slow)": {"stem": 8}}))
+        return (
+            Stopped("killed by SIGKILL")
+            if side.job == "broken"
+            else Found(1.0, 1, bits={"stem": 4} if side.job == "slow" else {})
+        )
+
+    monkeypatch.setattr(command_line, "_prepare", lambda *_: None)
+    monkeypatch.setattr(command_line, "_attempt", attempt)
+    monkeypatch.setattr(command_line, "_judged", lambda _, choices: dict.fromkeys(choices, pick))
+    results = Results.begun(tmp_path)
+    for _ in range(2):
+        slow, broken, frontier = command_line.compare([peer], 1, 5.0, results)
+        assert (slow.pick, slow.ours, broken.error, frontier.error) == (pick, pick, "killed by SIGKILL", None)
+    assert ran == ["slow", "broken", "frontier"]
+    command_line.compare([replace(peer, jobs={"other": Task.SEARCH, **peer.jobs})], 1, 5.0, results)
+    assert ran[3:] == ["other", "frontier"]
+
+
+def test_single_jobs_of_peers_can_be_chosen() -> None:
+    assert command_line.chosen([]) == list(PEERS.values())
+    naive, modelopt = command_line.chosen(["modelopt.kl_div", "naive"])
+    assert (naive, list(modelopt.jobs)) == (PEERS["naive"], ["kl_div"])
+
+
 def test_a_peer_without_requirements_runs_here(tmp_path: Path) -> None:
     assert environment.python_of(PEER, tmp_path) == Path(sys.executable)
 
@@ -121,13 +178,20 @@ def test_picks_stand_beside_ours_at_as_many_bytes() -> None:
 
 
 def test_names_of_other_libraries_are_those_of_our_layers() -> None:
-    assert [layer_name(name) for name in ("stem.conv", "model.stem_conv", "block0_dw")] == ["stem", "stem", "block0_dw"]
+    names = ("stem.conv", "model.stem_conv", "block0_dw", "stem/WithoutBiases")
+    assert [layer_name(name) for name in names] == ["stem", "stem", "block0_dw", "stem"]
 
 
 def test_a_pick_is_completed_with_the_next_wider_width() -> None:
     assert completed({"a.conv": 3, "b": 8, "c": 32}, ["a", "b", "c", "d"]) == {"a": 4, "b": 8, "c": 16, "d": 16}
 
 
-def test_an_unknown_peer_is_bad_input(capfd: pytest.CaptureFixture[str]) -> None:
-    assert command_line.main(["aimet_onx", "--json"]) == 2
+def test_a_pick_of_layers_that_are_not_ours_is_not_judged() -> None:
+    with pytest.raises(ValueError, match="not layers of the model: conv_7"):
+        completed({"a": 4, "conv_7": 4}, ["a", "b"])
+
+
+@pytest.mark.parametrize("name", ["aimet_onx", "modelopt.kl"])
+def test_an_unknown_peer_or_job_is_bad_input(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert command_line.main([name, "--json"]) == 2
     assert json.loads(capfd.readouterr().out)["error"]["code"] == "unknown_name"
