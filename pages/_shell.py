@@ -30,7 +30,8 @@ def page(script: str, title: str, icon: str, purpose: str) -> st.Page:
     return st.Page(HERE / f"{script}.py", title=title, icon=f":material/{icon}:", help=purpose, url_path=path, default=default)
 
 
+st.set_page_config(page_icon=str(ICON), layout="wide")  # first, or the browser asks the network for the page's own icon
 chosen = st.navigation([page(*p) for p in PAGES], position="top")
-st.set_page_config(page_title=f"{chosen.title} · QuantScope", page_icon=str(ICON), layout="wide")
+st.set_page_config(page_title=f"{chosen.title} · QuantScope")
 show_tray()
 chosen.run()

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import running_app
 from playwright.sync_api import expect
+from real_app import running_app
 
 from experiments.store.store import Store
 from quantizers.schema import Status

@@ -7,11 +7,9 @@ from pathlib import Path
 import pytest
 import streamlit as st
 from made_runs import make_run, write_examples
-from streamlit.testing.v1 import AppTest
 
 from experiments.library import Library
 
-ROOT = Path(__file__).parents[2]
 TECHNIQUES = {
     "pytorch": ("float32", "static_wi8_ai8", "weight_only_wi8"),
     "tflite": ("float32", "static_wi8_ai8", "static_wi8_ai16", "float16"),
@@ -35,14 +33,3 @@ def examples(tmp_path: Path) -> list[str]:
     runs = [make_run("", *pair, model=model) for model in ("fashion-cnn", "mnist-cnn") for pair in pairs]
     write_examples(tmp_path / "examples", runs)
     return [f"example-fashion-cnn--{backend}--{code}" for backend, code in pairs]
-
-
-def open_page(script: str, **query: str) -> AppTest:
-    """Runs a page of the app, as if its address had been opened; the first page when `script` is "overview"."""
-    test = AppTest.from_file(str(ROOT / "pages" / "_shell.py"), default_timeout=60)
-    test.query_params.update(query)
-    if script != "overview":
-        test.run()
-        test.switch_page(f"{script}.py")
-        test.query_params.update(query)
-    return test.run()

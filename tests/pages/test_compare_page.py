@@ -1,7 +1,7 @@
 """Compare: the address says what is compared, and whatever it says the page has an answer."""
 
 import pytest
-from conftest import open_page
+from stored_runs import open_page
 from streamlit.testing.v1 import AppTest
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from conftest import ROOT, open_page
 from onnx import TensorProto, helper
+from stored_runs import ROOT, open_page
 from streamlit.testing.v1 import AppTest
 
 from models import mine, my_data

@@ -1,7 +1,7 @@
 """The overview shows the examples without a click, and without examples says what to do."""
 
-from conftest import open_page
 from made_runs import make_run
+from stored_runs import open_page
 
 from pages._ui.cards import best, best_by_backend
 
