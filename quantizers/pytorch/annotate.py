@@ -34,6 +34,7 @@ _SAME_VALUES = frozenset(
     }
 )
 """Operations whose output holds values of their input (or padding zeros) only."""
+_ADDITIONS = frozenset({aten.add.Tensor, aten.add_.Tensor})
 _ANNOTATION = "quantization_annotation"
 _TRAINED = FakeQuantize.with_args(observer=MovingAverageMinMaxObserver)
 """Rounds in training exactly as conversion does; the fused variant of torchao does not."""
@@ -98,9 +99,11 @@ class LayerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has no types
         order = {node: place for place, node in enumerate(graph.nodes)}
         for add in graph.nodes:
             sources = [source for source in add.args[:2] if isinstance(source, Node)]
-            if add.target is not aten.add.Tensor or len(set(sources)) != 2:
+            if add.target not in _ADDITIONS or len(set(sources)) != 2:
                 continue
             shortcut, convolution = sorted(sources, key=order.__getitem__)
+            if add.target is aten.add_.Tensor and shortcut is sources[0] and len(shortcut.users) > 1:
+                continue  # the sum overwrites what others read
             if convolution.target is aten.conv2d.default and _ANNOTATION in convolution.meta and len(convolution.users) == 1:
                 add.meta[_ANNOTATION] = QuantizationAnnotation({shortcut: self.activation()}, _annotated=True)
 
