@@ -30,7 +30,7 @@ bench: .venv/.installed
 	$(BIN)/python -m benchmarks
 
 peers: .venv/.installed
-	$(BIN)/python -m benchmarks.peers
+	$(BIN)/python -m benchmarks.peers $(ARGS)
 
 zoo: .venv/.installed
 	$(BIN)/python -m models.train --check
