@@ -80,6 +80,7 @@ def run(
     input_shape: Annotated[list[str] | None, typer.Option(help="NAME=1x3x224x224, of a file's input; may be repeated.")] = None,
     preprocess: Annotated[str | None, typer.Option(help="mean=…,std=…,layout=NCHW,order=BGR,label_offset=1 of a file")] = None,
     architecture: Annotated[str | None, typer.Option(help="The zoo's architecture that a file of weights belongs to.")] = None,
+    trust: Annotated[bool, typer.Option("--trust", help="Let a .pt2 or TorchScript file run code of its own.")] = False,
     priority: Annotated[int, typer.Option(help="Higher goes first; equals in the order they were asked for.")] = 0,
     reuse: Annotated[bool, typer.Option("--reuse", help="Take identical finished trials; else all run anew.")] = False,
     as_json: Json = False,
@@ -87,7 +88,7 @@ def run(
     """Quantize and measure; every trial in a process of its own."""
 
     def work() -> None:
-        chosen_model = model_id(model, input_shape or (), preprocess, architecture)
+        chosen_model = model_id(model, input_shape or (), preprocess, architecture, trusted=trust)
         measurement = Measurement(
             data=data or default_data(chosen_model),
             calibration_samples=calibration_samples,

@@ -16,7 +16,9 @@ _SHAPE_HINT = "Write NAME=1x3x224x224."
 _PREPROCESS_HINT = "Write mean=0.485:0.456:0.406,std=0.229:0.224:0.225,layout=NCHW,order=BGR,label_offset=1, or parts of it."
 
 
-def model_id(model: str, shapes: Sequence[str], preprocess: str | None, architecture: str | None) -> str:
+def model_id(
+    model: str, shapes: Sequence[str], preprocess: str | None, architecture: str | None, *, trusted: bool = False
+) -> str:
     """The id of `model`. A file is added with these choices; added before, it is given them.
 
     Raises:
@@ -24,12 +26,14 @@ def model_id(model: str, shapes: Sequence[str], preprocess: str | None, architec
     """
     path = Path(model).expanduser()
     if not path.exists() or model in {info.id for info in mine.catalogue()}:
-        if shapes or preprocess or architecture:
-            raise InputError(f"{model} is no file: shapes and preprocessing belong to files of your own.", "Give a path.")
+        if shapes or preprocess or architecture or trusted:
+            raise InputError(
+                f"{model} is no file: shapes, preprocessing and trust belong to files of your own.", "Give a path."
+            )
         return model
     chosen = preprocessing(preprocess) if preprocess else None
     given = dict(map(shape, shapes))
-    added = mine.add(path, path.name, architecture=architecture, shapes=given)
+    added = mine.add(path, path.name, architecture=architecture, shapes=given, trusted=trusted)
     stored = mine.entry(added.id)
     if (given and given != stored.shapes) or (chosen and chosen != stored.preprocessing):
         mine.update(added.id, preprocessing=chosen, shapes=given or None)

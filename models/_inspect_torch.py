@@ -23,5 +23,6 @@ def inspect(path: Path, request: Request) -> Inspection:
     except (pickle.UnpicklingError, RuntimeError) as error:
         raise Unsupported(
             "The file holds more than tensors: loading it would run code of its own.",
-            "Save the weights alone: safetensors.torch.save_file(model.state_dict(), …).",
+            "Save the weights alone: safetensors.torch.save_file(model.state_dict(), …); "
+            "or the whole model by torch.export.save, and trust that file.",
         ) from error

@@ -17,7 +17,17 @@ from quantizers.signature import Input, Layout, Signature, resolve, text
 SCHEMA = 1
 PREFIX = "mine-"
 """No id of the zoo begins with it."""
-_OWN_BACKEND = {Kind.ONNX: Backend.ONNXRUNTIME, Kind.TFLITE: Backend.TFLITE, Kind.KERAS: Backend.TFLITE}
+_OWN_BACKEND = {
+    Kind.ONNX: Backend.ONNXRUNTIME,
+    Kind.TFLITE: Backend.TFLITE,
+    Kind.KERAS: Backend.TFLITE,
+    Kind.SAFETENSORS: Backend.PYTORCH,
+    Kind.TORCH: Backend.PYTORCH,
+    Kind.PT2: Backend.PYTORCH,
+    Kind.TORCHSCRIPT: Backend.PYTORCH,
+}
+"""The backend that takes files of a kind; bare weights only where they belong to no architecture, which every backend has."""
+_NOT_TRUSTED = "Reading the file can run code of its own, and nobody has said that it is trusted. Add it again, and say so."
 _CHANNELS = (1, 3, 4)
 
 
@@ -31,6 +41,7 @@ class Entry:
         added: when, in ISO 8601.
         shapes: shapes given to inputs with free axes.
         architecture: the zoo's architecture that bare weights belong to.
+        trusted: whether the person lets the file run code of its own.
     """
 
     id: str
@@ -45,6 +56,7 @@ class Entry:
     shapes: Shapes = field(default_factory=dict)
     labels: tuple[str, ...] | None = None
     architecture: str | None = None
+    trusted: bool = False
     schema: int = SCHEMA
 
     def to_dict(self) -> dict[str, Any]:
@@ -72,6 +84,7 @@ class Entry:
             shapes={name: tuple(shape) for name, shape in stored["shapes"].items()},
             labels=None if stored["labels"] is None else tuple(stored["labels"]),
             architecture=stored["architecture"],
+            trusted=stored.get("trusted", False),
         )
 
 
@@ -112,7 +125,9 @@ def info(entry: Entry) -> ModelInfo:
     """What the catalogue says of the entry."""
     if entry.architecture is not None:
         return _weights_info(entry, entry.architecture)
-    taken, why_not = None, None
+    if entry.kind in (Kind.SAFETENSORS, Kind.TORCH):
+        return _bare_info(entry)
+    taken, why_not = None, _NOT_TRUSTED if entry.kind.is_program and not entry.trusted else None
     try:
         taken = signature(entry)
     except (BadData, Unsupported) as error:
@@ -159,6 +174,21 @@ def _weights_info(entry: Entry, architecture: str) -> ModelInfo:
         classes=design.shapes[design.output][0],
         labels=entry.labels,
         datasets=datasets.fitting(design.input_shape),
+    )
+
+
+def _bare_info(entry: Entry) -> ModelInfo:
+    """Weights without an architecture: nothing can run them."""
+    return ModelInfo(
+        **_common(entry),
+        task="weights alone",
+        summary=f"Your own weights, {len(entry.inspection.layers)} of them of layers; nothing says how to run them.",
+        parameters=entry.inspection.parameters,
+        input_shape=(),
+        classes=None,
+        labels=None,
+        datasets=datasets.fitting(()),
+        backends=_backends(entry),
     )
 
 

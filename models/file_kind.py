@@ -82,7 +82,11 @@ def _archive_kind(path: Path) -> Kind | None:
     flat = {name.name for name in names}
     if {"config.json", "metadata.json"} <= {str(name) for name in names}:
         return Kind.KERAS
-    if "data.pkl" in flat or any(name.parts[-1:] == ("archive_format",) for name in names):
+    if flat & {"archive_format", "serialized_exported_program.json"}:
+        return Kind.PT2
+    if "constants.pkl" in flat and any("code" in name.parts for name in names):
+        return Kind.TORCHSCRIPT
+    if "data.pkl" in flat:
         return Kind.TORCH
     if "saved_model.pb" in flat:
         raise Unsupported("A SavedModel runs code of its own when it is loaded.", "Save the model as .keras or .tflite.")

@@ -39,6 +39,13 @@ class Kind(StrEnum):
     KERAS = "keras"
     SAFETENSORS = "safetensors"
     TORCH = "torch"
+    PT2 = "pt2"
+    TORCHSCRIPT = "torchscript"
+
+    @property
+    def is_program(self) -> bool:
+        """Whether reading such a file can run code of its own, so that a person has to trust it."""
+        return self in (Kind.PT2, Kind.TORCHSCRIPT)
 
 
 @dataclass(frozen=True, slots=True)

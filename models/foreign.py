@@ -28,7 +28,18 @@ class ForeignModel:
     shapes: Shapes
 
     def torch_module(self) -> Any:
-        raise self._refusal("PyTorch module", "Bring its weights as .safetensors in an architecture of the zoo.")
+        """A trusted program as an nn.Module in eval mode, or bare weights as one that holds them and cannot be run."""
+        if self.info.kind in (Kind.SAFETENSORS, Kind.TORCH):
+            from models.state_dict import read_tensors
+            from models.torch_file import Weights
+
+            return Weights(read_tensors(self.path)).eval()
+        if not self.info.kind.is_program:
+            raise self._refusal("PyTorch module", "Bring its weights as .safetensors in an architecture of the zoo.")
+        from models.torch_file import load
+
+        assert self.info.signature is not None, "a model that can be loaded has a signature"
+        return load(self.path, self.info.kind, self.info.signature)
 
     def keras_model(self) -> Any:
         """The keras.Model of a .keras or .h5 file, without code of its own."""

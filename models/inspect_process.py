@@ -24,12 +24,28 @@ from models import file_kind, limits
 from models.float_model import Kind
 from models.inspection import Converted, Inspection, Shapes
 from quantizers import errors
-from quantizers.errors import BadModel, QuantScopeError
+from quantizers.errors import BadModel, QuantScopeError, Unsupported
 
 SECONDS = 30
-MEMORY_BYTES = {Kind.ONNX: 4 << 30, Kind.TFLITE: 4 << 30, Kind.KERAS: 12 << 30, Kind.SAFETENSORS: 4 << 30, Kind.TORCH: 8 << 30}
+PROGRAM_SECONDS = 240
+"""For programs that a person trusts, which are run and whose graph is looked for."""
+MEMORY_BYTES = {
+    Kind.ONNX: 4 << 30,
+    Kind.TFLITE: 4 << 30,
+    Kind.KERAS: 12 << 30,
+    Kind.SAFETENSORS: 4 << 30,
+    Kind.TORCH: 8 << 30,
+    Kind.PT2: 12 << 30,
+    Kind.TORCHSCRIPT: 12 << 30,
+}
 """Address space, of which a framework's own libraries take the larger part."""
 UNPACKED = "unpacked"
+NOT_TRUSTED = (
+    "The file holds more than tensors: loading it would run code of its own.",
+    "If you trust whoever made it, say so: tick “I trust these files” in My models, or run with --trust. "
+    "Or bring the weights alone: safetensors.torch.save_file(model.state_dict(), …).",
+)
+"""What happens to a program that nobody vouches for, and what to do."""
 _ROOT = Path(__file__).parents[1]
 _ERRORS = {kind.code: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, QuantScopeError)}
 _LONGEST_LOG = 2000
@@ -42,11 +58,18 @@ class Request:
     Attributes:
         shapes: shapes given to inputs with free axes.
         architecture: the zoo's architecture that a file of bare weights belongs to; None to find out.
+        trusted: whether a person lets the file run code of its own.
     """
 
     path: Path
     shapes: Shapes = field(default_factory=dict)
     architecture: str | None = None
+    trusted: bool = False
+
+    @property
+    def seconds(self) -> int:
+        """When looking is stopped."""
+        return PROGRAM_SECONDS if self.trusted else SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +81,17 @@ class Answer:
     inspection: Inspection
 
 
-def look(request: Request, seconds: int = SECONDS) -> Answer:
+def look(request: Request, seconds: int | None = None) -> Answer:
     """Inspects a file in a process of its own.
+
+    Args:
+        seconds: None for as long as the request says.
 
     Raises:
         BadModel: the file cannot be read, or reading it takes too long, too much memory or the process down.
         Unsupported: it is of a kind that cannot be used here.
     """
+    seconds = request.seconds if seconds is None else seconds
     with tempfile.TemporaryDirectory(prefix="quantscope-look-") as name:
         question, answer, log = (Path(name) / part for part in ("question.json", "answer.json", "log.txt"))
         question.write_text(json.dumps({**asdict(request), "path": str(request.path.resolve())}), "utf-8")
@@ -109,9 +136,8 @@ def _end_of(log: Path) -> str:
 
 def main(question: Path, answer: Path) -> None:
     asked = json.loads(question.read_text("utf-8"))
-    request = Request(
-        Path(asked["path"]), {name: tuple(shape) for name, shape in asked["shapes"].items()}, asked["architecture"]
-    )
+    shapes = {name: tuple(shape) for name, shape in asked["shapes"].items()}
+    request = Request(Path(asked["path"]), shapes, asked["architecture"], asked["trusted"])
     _write(answer, _guarded(request))
 
 
@@ -153,7 +179,9 @@ def inspect(request: Request) -> dict[str, Any]:
         kind = file_kind.detect(path)
         if kind is None:
             raise BadModel("The archive holds another archive.", "Put the model itself into the .zip.")
-    limits.limit(MEMORY_BYTES[kind], round(time.process_time()) + SECONDS)
+    if kind.is_program and not request.trusted:
+        raise Unsupported(*NOT_TRUSTED)
+    limits.limit(MEMORY_BYTES[kind], round(time.process_time()) + request.seconds)
     inspector = import_module(f"models._inspect_{kind}")
     inspection: Inspection | Converted = inspector.inspect(path, request)
     if isinstance(inspection, Converted):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,12 @@ class Inspection:
             facts=dict(stored["facts"]),
             notes=tuple(map(str, stored["notes"])),
         )
+
+
+def plain_tensor(name: str, dtype: str, shape: Sequence[int], size: int) -> dict[str, Any]:
+    """A tensor of `size` bytes without a scale, as `facts["tensors"]` lists them."""
+    without: dict[str, Any] = {"scale": [], "zero_point": [], "axis": None, "block": None}
+    return {"name": name, "dtype": dtype, "shape": list(shape), "bytes": size, **without}
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,12 +50,14 @@ def add(
     shapes: Shapes | None = None,
     labels: tuple[str, ...] | None = None,
     architecture: str | None = None,
+    trusted: bool = False,
 ) -> ModelInfo:
     """Copies a model into the collection and looks into it; adding the same file again gives the entry there is.
 
     Args:
         source: a file, a folder of one model and its own files, or a file's content.
         name: the file's name, which becomes the title.
+        trusted: whether the person lets the file run code of its own, now and in every trial.
 
     Raises:
         BadModel: it cannot be read.
@@ -68,7 +70,7 @@ def add(
         model_id = f"{PREFIX}{_slug(name)}-{digest[:8]}"
         if (folder() / model_id / _ENTRY).exists():
             return entries.info(entry(model_id))
-        answer = look(Request(place / _safe(name), shapes or {}, architecture))
+        answer = look(Request(place / _safe(name), shapes or {}, architecture, trusted))
         now = datetime.now(UTC).isoformat(timespec="seconds")
         made = Entry(
             model_id,
@@ -83,6 +85,7 @@ def add(
             shapes or {},
             labels,
             _architecture(answer),
+            trusted and answer.kind.is_program,
         )
         _write(made, place)
         _put(place, model_id)
@@ -112,7 +115,7 @@ def update(
         labels=labels or old.labels,
     )
     if new.shapes != old.shapes:
-        new = replace(new, inspection=look(Request(_file(old), new.shapes, old.architecture)).inspection)
+        new = replace(new, inspection=look(Request(_file(old), new.shapes, old.architecture, old.trusted)).inspection)
     _write(new, folder() / model_id)
     return entries.info(new)
 
@@ -193,7 +196,8 @@ def _file(stored: Entry) -> Path:
 def _architecture(answer: Answer) -> str | None:
     if answer.kind not in (Kind.SAFETENSORS, Kind.TORCH):
         return None
-    return str(answer.inspection.facts["architecture"])
+    architecture: str | None = answer.inspection.facts["architecture"]
+    return architecture
 
 
 def _entries() -> Iterator[Entry]:

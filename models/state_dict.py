@@ -25,7 +25,7 @@ def read(path: Path, architecture: str) -> Weights:
     Raises:
         BadModel: the file does not hold them, or some are not finite.
     """
-    weights = _matched(_tensors(path), architecture)
+    weights = _matched(read_tensors(path), architecture)
     if isinstance(weights, str):
         raise BadModel(weights, "Bring the state_dict of this architecture.")
     if broken := [name for name, array in weights.items() if not np.isfinite(array).all()]:
@@ -43,7 +43,7 @@ def recognise(path: Path, architecture: str | None) -> str:
     known = [info.id for info in zoo.catalogue()]
     if architecture is not None and architecture not in known:
         raise UnknownName.of("architecture", architecture, known)
-    tensors = _tensors(path)
+    tensors = read_tensors(path)
     reasons = {}
     for candidate in [architecture] if architecture else known:
         weights = _matched(tensors, candidate)
@@ -55,7 +55,7 @@ def recognise(path: Path, architecture: str | None) -> str:
     raise BadModel(what, f"Known architectures: {', '.join(known)}.")
 
 
-def _tensors(path: Path) -> dict[str, NDArray[Any]]:
+def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
     """Arrays by name, without the wrappers and prefixes that training scripts put around them."""
     if detect(path) is Kind.SAFETENSORS:
         from safetensors.numpy import load_file

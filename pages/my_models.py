@@ -37,8 +37,8 @@ def models_tab() -> None:
     models = mine.catalogue()
     if not models:
         st.caption(
-            "No model of your own yet. A file is looked into without running code of its own, in a process with little "
-            "memory and little time, and stays on this machine."
+            "No model of your own yet. A file is looked into in a process with little memory and little time, without running "
+            "code of its own unless you trust it, and stays on this machine."
         )
     chosen = pick(models)
     if chosen is None:
@@ -83,7 +83,9 @@ def show_model(stored: Entry, info: ModelInfo) -> None:
     """All there is to see of a model and to say about it."""
     st.subheader(plain(info.title))
     added = datetime.fromisoformat(stored.added).timestamp()
-    st.caption(f"{stored.kind} · {fmt.size(stored.bytes)} · added {fmt.moment(added)} · SHA-256 {stored.digest[:12]}…")
+    trusted = " · trusted by you: it may run code of its own" if stored.trusted else ""
+    facts = f"{stored.kind} · {fmt.size(stored.bytes)} · added {fmt.moment(added)} · SHA-256 {stored.digest[:12]}…{trusted}"
+    st.caption(facts)
     actions(stored, info)
     refusals(stored, info)
     if free_ports(stored):
@@ -92,7 +94,7 @@ def show_model(stored: Entry, info: ModelInfo) -> None:
     if info.available and is_image(info.input_shape):
         st.markdown("#### What it takes")
         choose_preprocessing(stored, info)
-    if info.available:
+    if info.available and info.input_shape:
         show_preview(info)
     st.markdown("#### What is in it")
     show_contents(stored.inspection, stored.title, f"contents_{stored.id}")

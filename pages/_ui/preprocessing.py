@@ -59,7 +59,8 @@ def choose_shapes(stored: Entry) -> None:
     elif pressed:
         failure = f"{stored.title} keeps the shape it had."
         work: Callable[[], ModelInfo] = lambda: mine.update(stored.id, shapes=known)  # noqa: E731  # typed for mypy
-        start("models", f"Looking into {stored.title}", failure, inspect_process.SECONDS, work)
+        seconds = inspect_process.PROGRAM_SECONDS if stored.trusted else inspect_process.SECONDS
+        start("models", f"Looking into {stored.title}", failure, seconds, work)
         st.rerun()
 
 

@@ -24,7 +24,13 @@ from pages._ui.errors import show_error
 from quantizers.errors import BadModel, QuantScopeError
 
 POLL_SECONDS = 0.5
-MODEL_SUFFIXES = ("onnx", "tflite", "keras", "h5", "safetensors", "pt", "pth", "zip", "data")
+MODEL_SUFFIXES = ("onnx", "tflite", "keras", "h5", "safetensors", "pt", "pth", "pt2", "ts", "zip", "data")
+TRUST = "I trust these files: they may run code of their own"
+TRUST_HELP = (
+    "A .pt2 or TorchScript file is a program. Reading it can do whatever its maker put in, with your rights on this machine: "
+    "read, change and send your files. Tick this only when you know who made it. It counts for the files you add next, is "
+    "remembered with them, and changes nothing for other kinds of files, which never run code here."
+)
 _SPECIAL = re.compile(r"([\\`*_\[\]<>#!|~$&]|:(?=\S))")
 
 
@@ -103,7 +109,7 @@ def drop_model() -> None:
     """Where a model is dropped: one file or archive, or the files of one model together."""
     key = fresh_key("models")
     st.file_uploader(
-        "Add a model: .onnx, .tflite, .keras, .h5 or .safetensors",
+        "Add a model: .onnx, .tflite, .keras, .h5 or .safetensors; .pt2 and TorchScript if you trust them",
         MODEL_SUFFIXES,
         accept_multiple_files=True,
         key=key,
@@ -111,18 +117,27 @@ def drop_model() -> None:
         args=(key,),
         help="A model with files beside it (external data): drop them together, or as one .zip of their folder.",
     )
+    st.checkbox(TRUST, key=_trust_key(key), help=TRUST_HELP)
+
+
+def _trust_key(uploader: str) -> str:
+    """Of a box that is empty for every new drop."""
+    return f"{uploader}_trust"
 
 
 def _dropped(key: str) -> None:
     files: Sequence[UploadedFile] = st.session_state[key]
+    trusted = bool(st.session_state.get(_trust_key(key)))
     if not files or not used_up("models", key):
         return
     contents = [(file.name, file.getvalue()) for file in files]
     name = next((name for name, _ in contents if not name.endswith(".data")), contents[0][0])
-    start("models", f"Looking into {name}", f"{name} was not added.", inspect_process.SECONDS, lambda: add(contents), _open)
+    seconds = inspect_process.PROGRAM_SECONDS if trusted else inspect_process.SECONDS
+    work: Callable[[], ModelInfo] = lambda: add(contents, trusted=trusted)  # noqa: E731  # typed for mypy
+    start("models", f"Looking into {name}", f"{name} was not added.", seconds, work, _open)
 
 
-def add(contents: Sequence[tuple[str, bytes]]) -> ModelInfo:
+def add(contents: Sequence[tuple[str, bytes]], *, trusted: bool = False) -> ModelInfo:
     """Adds a file, or several as one model with the files beside it, to “My models”.
 
     Raises:
@@ -130,7 +145,7 @@ def add(contents: Sequence[tuple[str, bytes]]) -> ModelInfo:
         Unsupported: it is of a kind that cannot be used here.
     """
     if len(contents) == 1:
-        return mine.add(contents[0][1], contents[0][0])
+        return mine.add(contents[0][1], contents[0][0], trusted=trusted)
     names = [Path(name.replace("\\", "/")).name for name, _ in contents]
     if len(set(names)) < len(names):
         raise BadModel("Two of the files have the same name.", "Drop the files of one model, or a .zip of its folder.")

@@ -17,7 +17,7 @@ from quantizers.adapter import Report, Request
 from quantizers.errors import Unsupported
 from quantizers.pytorch.annotate import BASELINE, DENSE_ONLY, KEPT_BY_CHOICE, NOT_A_PARAMETER
 from quantizers.pytorch.bare_model import BareLayer, BareModel, describe_bare
-from quantizers.pytorch.choice import HALF, Kinds, weight_kinds
+from quantizers.pytorch.choice import HALF, Kinds, layer_of, weight_kinds
 from quantizers.pytorch.hooks import HookedModule, calibrated, dynamic, single, static
 from quantizers.pytorch.ladder import Climbed
 from quantizers.pytorch.ptq import PLAIN, check_quantized, check_weights, choice_of, quantizer_of
@@ -27,8 +27,6 @@ from quantizers.schema import Mode, QuantParams, Technique
 
 NOT_REACHED = "no calibration sample reaches it, so the range of its input is not known"
 _WHOLE_MODEL = {Mode.FLOAT16: torch.float16, Mode.BFLOAT16: torch.bfloat16}
-_AXES = range(2, 6)
-"""Axes of what is taken for a layer's weight where only names and shapes tell: from dense layers to 3-D convolutions."""
 
 Layers = Mapping[str, BareLayer]
 Grids = Mapping[str, QuantParams]
@@ -81,13 +79,12 @@ def _of_modules(hooked: HookedModule, tensors: Mapping[str, Tensor]) -> Iterator
 
 
 def _of_tensors(tensors: Mapping[str, Tensor]) -> Iterator[BareLayer]:
-    """What is called a weight and has the axes of one. Embeddings look the same, and are rounded as well."""
+    """What is called a weight and has the axes of one."""
     for name, value in tensors.items():
-        layer, _, kind = name.rpartition(".")
-        if kind.startswith("weight") and value.ndim in _AXES and value.is_floating_point():
+        layer = layer_of(name, value.ndim)
+        if layer is not None and value.is_floating_point():
             bias = f"{layer}.bias" if f"{layer}.bias" in tensors else None
-            called = layer if kind == "weight" else name
-            yield BareLayer(called, f"tensor of {value.ndim} axes", name, value.detach().float().numpy().copy(), bias)
+            yield BareLayer(layer, f"tensor of {value.ndim} axes", name, value.detach().float().numpy().copy(), bias)
 
 
 def _wanted(request: Request, layers: Layers) -> Kinds:

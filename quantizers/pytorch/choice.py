@@ -14,6 +14,18 @@ Kinds = Mapping[str, str | None]
 """By layer name: "i8", "i4", "i2", "f16", "binary" or "ternary"; None for a layer that stays float32."""
 
 
+WEIGHT_AXES = range(2, 6)
+"""Axes of what is taken for a layer's weight where only names and shapes tell: from dense layers to 3-D convolutions."""
+
+
+def layer_of(tensor: str, axes: int) -> str | None:
+    """The layer that a tensor is the weight of, by its name: "fc" of "fc.weight". Tables of embeddings look the same."""
+    layer, _, kind = tensor.rpartition(".")
+    if not kind.startswith("weight") or axes not in WEIGHT_AXES:
+        return None
+    return layer or tensor if kind == "weight" else tensor
+
+
 def weight_kinds(technique: Technique, names: Sequence[str], keep_float: Sequence[str]) -> Kinds:
     """The type of every layer's weight.
 

@@ -9,7 +9,7 @@ branch that depends on the data.
 from __future__ import annotations
 
 import warnings
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,7 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from quantizers.errors import ConversionFailed
+from quantizers.pytorch.canonical import canonical
 from quantizers.pytorch.graph import layers
 from quantizers.pytorch.hooks import HookedModule
 from quantizers.pytorch.program import export
@@ -54,8 +55,8 @@ class Climbed:
 
 
 def climb(module: torch.nn.Module, sample: torch.Tensor) -> Climbed:
-    """Takes the best way there is. The module is changed for good: what weights are computed from becomes the weights, and of
-    several outputs it gives the first tensor.
+    """Takes the best way there is. The module is changed for good: computed weights are put in the place of what they are
+    computed from, and it gives one tensor [N, values], the first of several.
 
     Args:
         sample: two samples [2, …].
@@ -81,7 +82,7 @@ def _graph(module: torch.nn.Module, sample: torch.Tensor) -> tuple[ExportedProgr
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "The tensor attributes", UserWarning)  # an LSTM keeps aliases of its weights
-                exported = way(module, sample)
+                exported = canonical(way(module, sample))
             outcome = _difference(module, exported, sample)
         except Exception as error:  # a module may hold anything, and torch raises whatever it likes
             outcome = _words(error)
@@ -122,19 +123,24 @@ def _bake(module: torch.nn.Module) -> list[Step]:
 
 
 def _single_output(module: torch.nn.Module, one: torch.Tensor) -> list[Step]:
-    """Makes a module that runs give one tensor."""
+    """Makes a module that runs give one tensor [N, values]."""
     try:
         with torch.no_grad():
             output = module(one)
-        if isinstance(output, torch.Tensor):
-            return []
-        _first_tensor(output)
-    except ConversionFailed:
-        raise
     except Exception:  # it is run again, and the reason kept
         return []
-    module.register_forward_hook(lambda _module, _inputs, outputs: _first_tensor(outputs))
+    if isinstance(output, torch.Tensor) and output.ndim == 2:
+        return []
+    first_tensor(output)
+    module.register_forward_hook(_flatten)
+    if isinstance(output, torch.Tensor):
+        return [Step("outputs", f"The module gives tensors of {output.ndim} axes: the values of a sample are laid in a row.")]
     return [Step("outputs", f"The module gives a {type(output).__name__}: the first tensor in it is what is compared.")]
+
+
+def _flatten(_module: torch.nn.Module, _inputs: Any, outputs: Any) -> torch.Tensor:
+    tensor = first_tensor(outputs)
+    return tensor.flatten(1) if tensor.ndim > 1 else tensor.unsqueeze(-1)
 
 
 def _fails(module: torch.nn.Module, sample: torch.Tensor) -> str | None:
@@ -147,7 +153,7 @@ def _fails(module: torch.nn.Module, sample: torch.Tensor) -> str | None:
     return None
 
 
-def _first_tensor(output: Any) -> torch.Tensor:
+def first_tensor(output: Any) -> torch.Tensor:
     """Depth first.
 
     Raises:
@@ -166,13 +172,34 @@ def _strict(module: torch.nn.Module, sample: torch.Tensor) -> ExportedProgram:
 
 
 def _torchscript(module: torch.nn.Module, sample: torch.Tensor) -> ExportedProgram:
-    """Compiled from source, not traced, so that branches stay; the names of modules are lost on the way."""
+    """Compiled from source where that is possible, so that branches stay."""
     from torch._export.converter import TS2EPConverter
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch.jit is deprecated as a whole
-        converted: Any = TS2EPConverter(torch.jit.script(module), (sample,)).convert()
-    return export(converted.module(), sample)
+    after, module._forward_hooks = module._forward_hooks, OrderedDict()  # hooks cannot be compiled: the graph gets them
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch.jit is deprecated as a whole
+            converted: Any = TS2EPConverter(_compiled(module, sample), (sample,)).convert()
+    finally:
+        module._forward_hooks = after
+    program = converted.module()
+    parameters = {name for name, _ in module.named_parameters()}
+    for name, value in list(program.named_buffers()):
+        if name in parameters:  # which the converter has made buffers
+            owner, _, attribute = name.rpartition(".")
+            delattr(program.get_submodule(owner), attribute)
+            program.get_submodule(owner).register_parameter(attribute, torch.nn.Parameter(value.detach(), requires_grad=False))
+    for hook in after.values():
+        program.register_forward_hook(hook)
+    return export(program, sample)
+
+
+def _compiled(module: torch.nn.Module, sample: torch.Tensor) -> Any:
+    try:
+        return torch.jit.script(module)
+    except Exception:  # of what stands around a compiled program there may be no source to compile
+        trace: Any = torch.jit.trace
+        return trace(module, (sample,), check_trace=False)
 
 
 def _difference(module: torch.nn.Module, exported: ExportedProgram, sample: torch.Tensor) -> str | None:

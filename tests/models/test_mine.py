@@ -163,15 +163,30 @@ def test_a_wrapped_checkpoint_is_understood_and_code_in_it_is_not_run(tmp_path: 
     assert len(mine.catalogue()) == 1
 
 
-def test_weights_that_fit_no_architecture_are_refused(tmp_path: Path) -> None:
+def test_weights_that_fit_no_architecture_are_looked_at_alone(tmp_path: Path) -> None:
     from safetensors.numpy import save_file
 
-    save_file({"conv9.weight": np.zeros((3, 3), np.float32)}, tmp_path / "w.safetensors")
-    with pytest.raises(BadModel, match="fit no architecture") as caught:
-        mine.add(tmp_path / "w.safetensors", "w.safetensors")
-    assert "mnist-mlp" in caught.value.hint
-    with pytest.raises(BadModel, match="not all there"):
+    tensors = {"conv9.weight": np.ones((3, 3), np.float32), "conv9.bias": np.ones(3, np.float32)}
+    save_file(tensors, tmp_path / "w.safetensors")
+    with pytest.raises(BadModel, match="not all there") as caught:
         mine.add(tmp_path / "w.safetensors", "w.safetensors", architecture="mnist-mlp")
+    assert "mnist-mlp" in caught.value.hint
+    info = mine.add(tmp_path / "w.safetensors", "w.safetensors")
+    assert (info.task, info.parameters, info.input_shape, info.datasets) == ("weights alone", 12, (), ("noise",))
+    assert mine.layer_names(info.id) == ("conv9",)
+    assert "fit no architecture" in mine.entry(info.id).inspection.notes[0]
+    assert info.backends[Backend.PYTORCH] is None
+    assert all(info.backends[backend] for backend in (Backend.TFLITE, Backend.ONNXRUNTIME))
+    with pytest.raises(NotImplementedError, match="weights alone"):
+        catalogue.load(info.id).torch_module()(None)
+
+
+def test_tensors_among_which_no_weight_is_are_refused(tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    save_file({"mean": np.zeros(3, np.float32)}, tmp_path / "w.safetensors")
+    with pytest.raises(BadModel, match="fit no architecture"):
+        mine.add(tmp_path / "w.safetensors", "w.safetensors")
 
 
 def test_quantized_files_are_for_looking_at() -> None:
