@@ -1,6 +1,6 @@
 """Quantization-aware training for ONNX Runtime: PyTorch trains, and both of its models come here as Q/DQ files.
 
-The integers are PyTorch's, bit for bit; what ONNX Runtime makes of them is measured like any other file. The control, trained
+The weights are PyTorch's, bit for bit; what ONNX Runtime makes of them is measured like any other file. The control, trained
 as long in float and quantized after, is exported the same way, so that both arms run in one runtime.
 """
 
@@ -18,6 +18,7 @@ from onnx import ModelProto
 from quantizers.adapter import Report, Request, Step, Trained
 from quantizers.capabilities import resolve_options
 from quantizers.onnxruntime.describe import describe
+from quantizers.onnxruntime.fuse import biases_as_integers, round_before_additions
 from quantizers.onnxruntime.model import OnnxModel
 from quantizers.onnxruntime.prepare import save
 from quantizers.onnxruntime.reader import Tensor, WeightedOp
@@ -26,6 +27,9 @@ from quantizers.schema import Backend, QuantizedLayer
 if TYPE_CHECKING:
     from models.float_model import FloatModel
     from quantizers.pytorch.model import TorchModel
+
+_KERNEL_BITS = 8
+"""The width of weights that the runtime has integer convolutions for."""
 
 
 def quantization_aware(
@@ -70,11 +74,21 @@ def _exported(
     to_qdq_onnx(trained, path)
     exported = onnx.load(path)
     _forget_origins(exported)
+    steps = [Step("Training", "In PyTorch, exported with the integers it ended with.")]
+    if request.technique.weight_bits == _KERNEL_BITS and request.calibration is not None:
+        steps += _sums(round_before_additions(exported, request.calibration))
+        biases_as_integers(exported)
     save(exported, path)
     layers = {layer.name: layer for layer in trained.layers()}
     records = describe(path, {name: _after_training(op, layers[name]) for name, op in float_ops.items()}, request, folder)
-    steps = [Step("Training", "In PyTorch, exported with the integers it ended with.")]
     return OnnxModel(path, records, request.technique, steps, training)
+
+
+def _sums(convolutions: list[str]) -> list[Step]:
+    if not convolutions:
+        return []
+    words = f"Before residual additions the outputs of {', '.join(convolutions)} are rounded to uint8, as training did not"
+    return [Step("Additions", f"{words}: ONNX Runtime would compute them in float.")]
 
 
 def _forget_origins(model: ModelProto) -> None:

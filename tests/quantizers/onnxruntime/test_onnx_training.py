@@ -12,6 +12,7 @@ from models import catalogue, datasets, zoo
 from models.float_model import Kind
 from quantizers.adapter import Epoch, Request, Training
 from quantizers.capabilities import resolve_options
+from quantizers.numerics import tensor_error
 from quantizers.onnxruntime.adapter import OnnxRuntimeAdapter
 from quantizers.onnxruntime.model import OnnxModel
 from quantizers.schema import Backend, Technique
@@ -75,6 +76,30 @@ def test_layers_are_what_a_plain_reading_of_the_file_finds(trained: tuple[OnnxMo
         scale = layer.weight.params.scale.reshape(-1, *[1] * (layer.weight.codes.ndim - 1))
         error = layer.weight.codes * scale - layer.weight.reference
         assert np.abs(error).max() <= 0.51 * scale.max()  # of the weights as training left them
+
+
+def test_residual_additions_compute_with_integers_and_stay_near_what_was_trained(tmp_path: Path) -> None:
+    model, data = zoo.load("fashion-resnet"), datasets.load("fashion-mnist")
+    train, test = data.split("train"), data.split("test")
+    x, y = model.info.preprocess(train.x[:128]), train.y[:128]
+    technique = Technique.parse("qat_wi8_ai8")
+    options = resolve_options(Backend.ONNXRUNTIME, technique, {"epochs": "1"})
+    asked = Request(technique, options, x, tmp_path, training=Training(x, y, x, y))
+    trained = OnnxRuntimeAdapter().quantize(model, asked, lambda fraction, words: None)
+    assert {layer.name: layer.runs_in for layer in trained.layers()} == dict.fromkeys(model.layer_names, "int8")
+    assert "rounded to uint8" in trained.steps[-1].outcome
+    added = [node for node in onnx.load(trained.path).graph.node if node.name.endswith("_rounded_DequantizeLinear")]
+    assert len(added) == trained.steps[-1].outcome.count("block")
+    # The file as PyTorch left it: what each addition reads is the convolution's float output again.
+    plain = onnx.load(trained.path)
+    for node in plain.graph.node:
+        node.input[:] = [name.removesuffix("_rounded") for name in node.input]
+    images = model.info.preprocess(test.x[:300])
+    session = onnxruntime.InferenceSession(plain.SerializeToString(), providers=["CPUExecutionProvider"])
+    before = session.run(None, {session.get_inputs()[0].name: images.transpose(0, 3, 1, 2)})[0]
+    after = trained.predict(images)
+    assert tensor_error(before, after).sqnr_db > 20
+    assert (before.argmax(1) == after.argmax(1)).mean() > 0.97
 
 
 def test_a_file_without_its_network_is_not_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
