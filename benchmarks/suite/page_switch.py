@@ -57,14 +57,14 @@ def run() -> Figures:
     """
     with (
         tempfile.TemporaryDirectory(prefix="quantscope-bench-") as folder,
-        running_app(Path(folder)) as url,
+        running_app(Path(folder)) as server,
         _sweep(Path(folder)) as experiment_id,
-        _clients(url, f"new_experiment={experiment_id}") as clients,
+        _clients(server.url, f"new_experiment={experiment_id}") as clients,
         chromium() as browser,
     ):
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.set_default_timeout(1000 * PATIENCE_SECONDS)
-        page.goto(url)
+        page.goto(server.url)
         for title in PAGES:  # the first visit pays for what is loaded once
             _switch(page, title)
         before, began = _fragments(clients), time.monotonic()

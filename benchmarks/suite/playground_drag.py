@@ -83,9 +83,9 @@ def run() -> Figures:
 
 
 def _drags(browser: Browser, home: Path) -> list[Drag]:
-    with running_app(home) as url:
+    with running_app(home) as server:
         page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.goto(url + ADDRESS)
+        page.goto(server.url + ADDRESS)
         page.wait_for_selector(MARK, timeout=60_000)
         page.wait_for_timeout(3000)
         drag(page)  # the first one pays for what is loaded once

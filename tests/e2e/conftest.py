@@ -6,31 +6,31 @@ After every test its tabs are checked: no traceback, no error in the console, no
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Request, sync_playwright
-from real_app import Server, Visitor, running_app
+from playwright.sync_api import Browser, ConsoleMessage, Request
+from real_app import Visitor
 
-CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-INSTALL_HINT = "The browser tests need Chromium: apt-get install chromium"
+from benchmarks.suite.app_server import Server, chromium, running_app
+from quantizers.errors import Unsupported
+
 BASE_PATH_PROBES = ("/_stcore/health", "/_stcore/host-config")
 """On a deep link Streamlit's page looks for the server below the link first, and gets a 404 there."""
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    executable = shutil.which("chromium")
-    if executable is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail(INSTALL_HINT)
-        pytest.skip(INSTALL_HINT)
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_FLAGS)
-        yield chromium
-        chromium.close()
+    with ExitStack() as stack:
+        try:
+            started = stack.enter_context(chromium())
+        except Unsupported as error:
+            if os.environ.get("CI") == "true":
+                pytest.fail(error.hint)
+            pytest.skip(error.hint)
+        yield started
 
 
 @pytest.fixture

@@ -1,38 +1,15 @@
-"""The real app on a free port with a data directory of its own, and a visitor's view of it."""
+"""A visitor's view of the app."""
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
 from playwright.sync_api import Page
 
-ROOT = Path(__file__).parents[2]
-START_SECONDS = 60.0
+from benchmarks.suite.app_server import Server
+
 TRACEBACK = "[data-testid='stException']"
-
-
-@dataclass(frozen=True)
-class Server:
-    """A running app."""
-
-    url: str
-    home: Path
-    process: psutil.Process
-
-    def mapped_files(self) -> str:
-        """Every file mapped into the server's memory, shared libraries among them."""
-        return Path(f"/proc/{self.process.pid}/maps").read_text()
 
 
 @dataclass
@@ -61,48 +38,6 @@ class Visitor:
         assert not self.complaints, self.complaints
 
 
-@contextmanager
-def running_app(home: Path) -> Iterator[Server]:
-    """Starts the app on a free port, waits until it is healthy, and ends it with all it started."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / "server.log").open("wb") as log:
-        started = subprocess.Popen(
-            [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port), "--server.headless", "true"],
-            cwd=ROOT,
-            env=os.environ | {"QUANTSCOPE_HOME": str(home)},
-            stdout=log,
-            stderr=log,
-        )
-    server = Server(f"http://127.0.0.1:{port}", home, psutil.Process(started.pid))
-    try:
-        _wait_until_healthy(server, started)
-        yield server
-    finally:
-        _end(server.process)
-        started.wait()
-
-
-def _wait_until_healthy(server: Server, started: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        assert started.poll() is None, (server.home / "server.log").read_text()
-        try:
-            with urllib.request.urlopen(f"{server.url}/_stcore/health", timeout=1) as answer:
-                if answer.status == 200:
-                    return
-        except (urllib.error.URLError, TimeoutError):
-            time.sleep(0.1)
-    raise AssertionError((server.home / "server.log").read_text())
-
-
-def _end(process: psutil.Process) -> None:
-    family = [*process.children(recursive=True), process]
-    for member in family:
-        try:
-            member.kill()
-        except psutil.NoSuchProcess:
-            continue
-    psutil.wait_procs(family, timeout=5)
+def mapped_files(server: Server) -> str:
+    """Every file mapped into the server's memory, shared libraries among them."""
+    return Path(f"/proc/{server.process.pid}/maps").read_text()

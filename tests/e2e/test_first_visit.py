@@ -6,6 +6,7 @@ import json
 
 import pytest
 from playwright.sync_api import expect
+from real_app import mapped_files
 
 from experiments.library import EXAMPLES
 
@@ -74,6 +75,6 @@ def test_the_server_never_loads_a_framework(server, visit) -> None:
     visitor = visit(server)
     for path in (*PAGES, "/new?new_model=efficientnet-lite0", *(f"/layers?run={run_id}" for run_id in example_ids()[:1])):
         visitor.open(path)
-    maps = server.mapped_files()
+    maps = mapped_files(server)
     assert "numpy" in maps, "the check reads the memory of the right process"
     assert not [library for library in HEAVY if library in maps]

@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 from playwright.sync_api import expect
-from real_app import running_app
 
+from benchmarks.suite.app_server import running_app
 from experiments.store.store import Store
 from quantizers.schema import Status
 

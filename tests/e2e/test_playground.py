@@ -6,6 +6,7 @@ import re
 
 import pytest
 from playwright.sync_api import Page, expect
+from real_app import mapped_files
 
 from benchmarks.suite.playground_drag import ADDRESS, LEAST_UPDATES, drag, keep_bert_base
 
@@ -66,7 +67,7 @@ def test_a_zoo_model_is_read_once_by_a_process_of_its_own(server, visit) -> None
     page.get_by_role("button", name="Use it").click()
     page.wait_for_url(re.compile("play_rule=mse"))
     expect(page.get_by_text("No other clipping has a notably smaller error")).to_be_visible()
-    maps = server.mapped_files()
+    maps = mapped_files(server)
     assert not [library for library in HEAVY if library in maps]
 
 
