@@ -40,7 +40,7 @@ def load(path: Path, kind: Kind, signature: Signature) -> nn.Module:
     channels_first = signature.layout is Layout.CHANNELS_FIRST or len(one.shape) < 3
     if kind is Kind.PT2 and channels_first and one.dtype == "float32":
         return program
-    return _Single(program, channels_first=channels_first, dtype=getattr(torch, one.dtype)).eval()
+    return _Single(program, channels_first=channels_first, dtype=getattr(torch, one.dtype))
 
 
 class _Single(nn.Module):

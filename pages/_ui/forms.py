@@ -31,7 +31,8 @@ def _cards(models: Sequence[ModelInfo], chosen: str) -> None:
 def _model_card(info: ModelInfo, chosen: bool) -> None:
     st.markdown(f"**{info.title}**", help=info.summary)
     size = " × ".join(map(str, info.input_shape))
-    lines = [info.task.capitalize(), f"{fmt.count(info.parameters)} parameters", f"Input {size}", _accuracy(info)]
+    takes = f"Input {size}" if size else "No input: nothing runs them"
+    lines = [info.task.capitalize(), f"{fmt.count(info.parameters)} parameters", takes, _accuracy(info)]
     st.caption("  \n".join(lines))
     st.space("stretch")
     st.button(

@@ -23,7 +23,7 @@ from pages._ui.inspection import scales_csv, sentences, tensor_rows
 from pages._ui.inspection_graph import dot
 from pages._ui.preprocessing import IMAGENET, OWN, preset_of
 from pages._ui.theme import LIGHT
-from pages._ui.upload import plain
+from pages._ui.upload import TRUST, plain
 
 FLOAT, INT8 = (ROOT / "examples" / f"fashion-cnn--tflite--{code}" / "model.tflite" for code in ("float32", "static_wi8_ai8"))
 SECONDS = 60
@@ -111,6 +111,50 @@ def test_a_broken_file_gets_a_designed_error_and_nothing_is_lost(
     assert len(mine.catalogue()) == len(ids)
     test.button(key="models_dismiss").click().run()
     assert what not in "".join(warning.title for warning in test.warning)
+
+
+def program() -> bytes:
+    """As much of a .pt2 as tells what it is: no more of it is read before a person trusts it."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("net/archive_format", "pt2")
+    return stream.getvalue()
+
+
+def test_a_program_is_not_run_unless_a_person_says_that_it_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    test = open_page("my_models")
+    box = test.checkbox(key="upload_models_0_trust")
+    assert not box.value
+    for words in ("is a program", "with your rights on this machine", "read, change and send your files"):
+        assert words in box.help
+    test.file_uploader(key="upload_models_0").set_value([("net.pt2", program(), "")]).run()
+    wait(test)
+    assert not test.exception
+    assert "code of its own" in test.warning[0].title
+    assert TRUST.split(":")[0] in test.warning[0].value
+    assert mine.catalogue() == ()
+
+    asked: list[bool] = []
+    add = mine.add
+    monkeypatch.setattr(mine, "add", lambda *files, trusted: asked.append(trusted) or add(FLOAT, "float.tflite"))
+    test.checkbox(key="upload_models_1_trust").check().run()
+    test.file_uploader(key="upload_models_1").set_value([("net.pt2", program(), "")]).run()
+    wait(test)
+    assert asked == [True]
+    assert not test.checkbox(key="upload_models_2_trust").value, "trust counts for one drop"
+
+
+def test_weights_alone_are_shown_and_offered_without_an_input() -> None:
+    from safetensors.numpy import save
+
+    info = mine.add(save({"stem.weight": np.ones((8, 4), np.float32)}), "w.safetensors")
+    test = open_page("my_models", model=info.id)
+    assert not test.exception
+    assert "ready for PyTorch" in str(test.selectbox(key="models_open").options)
+    assert "fit no architecture" in texts(test)
+    form = open_page("new_experiment", new_model=info.id)
+    assert not form.exception
+    assert "nothing runs them" in texts(form)
 
 
 def test_a_file_that_is_told_of_twice_is_added_once() -> None:
