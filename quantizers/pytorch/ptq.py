@@ -12,6 +12,7 @@ from torch.fx import GraphModule
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 from quantizers.adapter import Report, Request
+from quantizers.capabilities import capability
 from quantizers.errors import BadData, NothingQuantized
 from quantizers.pytorch.annotate import LayerQuantizer
 from quantizers.pytorch.describe import Weights, describe
@@ -22,12 +23,13 @@ from quantizers.pytorch.program import duplicate, float_weights, load_program, s
 from quantizers.pytorch.refine import Improvements, refine
 from quantizers.pytorch.rewrite import rewrite, rounded
 from quantizers.pytorch.weights import Choice
-from quantizers.schema import Execution, Options, Technique
+from quantizers.schema import Backend, Execution, Options, Technique
 
 CALIBRATION_BATCH = 32
 _PROBE = 8
 PLAIN: Options = {"equalize": False, "rounding": "nearest", "bias_correction": False}
 """The options that post-training quantization has without any of its improvements."""
+HALF_QUADRATIC = "hqq"
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,14 +78,19 @@ def post_training(source: Source, request: Request, path: Path, report: Report) 
     if improvements and source.calibration is not None:
         refine(converted, float_program, source.calibration, codes, improvements, report)
     model = finish(converted, source, references, quantizer.reasons, path, seed=request.seed, scales=scales)
-    if not improvements and not equalized:
+    if not improvements and not equalized and request.options.get("weight_range") != HALF_QUADRATIC:
         return model
     report(0.8, "rounding plainly, to compare")
     return model.beside(post_training(source, _plainly(request), path.with_name(f"plain-{path.name}"), report))
 
 
 def _plainly(request: Request) -> Request:
-    return Request(request.technique, {**request.options, **PLAIN}, request.calibration, request.workdir, request.keep_float)
+    """The same request without improvements, where half-quadratic ranges are one over the technique's own."""
+    plain = {**request.options, **PLAIN}
+    if plain.get("weight_range") == HALF_QUADRATIC:
+        offered = capability(Backend.PYTORCH, request.technique).options
+        plain["weight_range"] = next(option.default for option in offered if option.name == "weight_range")
+    return Request(request.technique, plain, request.calibration, request.workdir, request.keep_float)
 
 
 def choice_of(technique: Technique, options: Options) -> Choice:

@@ -43,6 +43,13 @@ def test_an_improvement_brings_the_logits_closer_than_plain_rounding(quantize, o
     assert plain.quantized.plain is None
 
 
+@pytest.mark.parametrize("code", [W4, "weight_only_wi2_g32"])
+def test_half_quadratic_ranges_are_told_against_the_techniques_own(quantize, code) -> None:
+    case, plain = quantize(MODEL, code, weight_range="hqq"), quantize(MODEL, code)
+    np.testing.assert_array_equal(case.quantized.plain.predict(case.test), plain.quantized.predict(case.test))
+    assert not np.array_equal(case.quantized.predict(case.test), plain.quantized.predict(case.test))
+
+
 def test_learned_codes_are_one_of_the_two_neighbours_and_scales_stay(quantize) -> None:
     learned, plain = quantize(MODEL, W4, rounding="learned").quantized, quantize(MODEL, W4).quantized
     moved = 0
