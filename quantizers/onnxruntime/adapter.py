@@ -9,8 +9,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from quantizers.adapter import Report, Request
 from quantizers.calibration import check_calibration
 from quantizers.capabilities import needs_calibration
@@ -54,9 +52,8 @@ class OnnxRuntimeAdapter:
         for name in request.keep_float:
             if name not in model.layer_names:
                 raise UnknownName.of("layer", name, model.layer_names)
-        shape = model.info.input_shape
         needed = needs_calibration(request.technique, request.options)
-        samples = check_calibration(request.calibration, shape) if needed else None
+        samples = check_calibration(request.calibration, model.info.input_shape) if needed else None
         path = request.workdir / ARTEFACT
         with TemporaryDirectory() as name, _refusals():
             folder = Path(name)
@@ -67,8 +64,7 @@ class OnnxRuntimeAdapter:
             if request.technique.needs_training:
                 return quantization_aware(model, request, path, float_ops, folder, report)
             job = Job(request, prepared.model, folder / "prepared.onnx", float_ops, samples, folder, report, [*prepared.steps])
-            noise = np.zeros((1, *shape), np.float32) if prepared.runs_on_noise else None
-            sample = noise if samples is None else samples[:1]
+            sample = prepared.noise if samples is None else samples[:1]
             return finish(job, path, sample)
 
     def open(self, artefact: Path, options: Options, threads: int) -> OnnxSession:  # noqa: ARG002 - nothing to choose here

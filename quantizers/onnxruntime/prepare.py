@@ -20,11 +20,12 @@ import onnx
 from onnx import ModelProto, version_converter
 from onnxruntime.quantization import quant_pre_process
 
-from quantizers.adapter import Step
+from quantizers.adapter import Batch, Step
 from quantizers.errors import ConversionFailed, NothingQuantized
 from quantizers.onnxruntime.reader import WeightedOp, read
 from quantizers.onnxruntime.scopes import inner, lift, make_unique, separate_biases, walk
 from quantizers.onnxruntime.session import OnnxSession
+from quantizers.signature import Signature
 
 OPSET = 21
 """The first that stores 4-bit and 16-bit integers and scales per block (DequantizeLinear-21)."""
@@ -43,13 +44,13 @@ class Prepared:
     """A float model ready to be quantized, which also lies on disk, with its layers and the steps that led to it.
 
     Attributes:
-        runs_on_noise: whether it computes finite numbers on random ones; some models refuse what they do not expect.
+        noise: random numbers [1, …] that it computes finite ones on; None for models that refuse what they do not expect.
     """
 
     model: ModelProto
     ops: tuple[WeightedOp, ...]
     steps: tuple[Step, ...]
-    runs_on_noise: bool
+    noise: Batch | None
 
 
 def prepare(model: ModelProto, path: Path) -> Prepared:
@@ -72,7 +73,7 @@ def prepare(model: ModelProto, path: Path) -> Prepared:
         constants = [tensor.data for tensor in (op.weight, op.bias) if tensor is not None and tensor.data is not None]
         if not all(np.isfinite(values).all() for values in constants):
             raise ConversionFailed(f"The weights of {op.name} hold NaN or infinity.", "Train the model again.")
-    return Prepared(model, ops, tuple(steps), original is not None)
+    return Prepared(model, ops, tuple(steps), None if original is None else _noise(OnnxSession(path).signature))
 
 
 def _upgrade(model: ModelProto) -> Step:
@@ -150,12 +151,16 @@ def _compare(original: np.ndarray | None, model: ModelProto) -> Step:
 def _outputs(model: ModelProto) -> np.ndarray | None:
     """The output on one sample of noise; None when it holds NaN or infinity, or noise is refused."""
     session = OnnxSession(model.SerializeToString())
-    sample = np.random.default_rng(0).random((1, *session.signature.sample_shape), np.float32)
     try:
-        output = session.run(session.prepare(sample))
+        output = session.run(session.prepare(_noise(session.signature)))
     except Exception:  # the runtime's own kinds of errors have no common base
         return None
     return output if output.size and np.isfinite(output).all() else None
+
+
+def _noise(signature: Signature) -> Batch:
+    """One sample. Not of zeros, which is a text without a word to those who take a mask."""
+    return np.random.default_rng(0).random((1, *signature.sample_shape), np.float32)
 
 
 def _what_instead(model: ModelProto) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from models import zoo
 from models.architecture import INPUT, Architecture, Conv2d, Dense, Flatten, GlobalAveragePool, Relu
@@ -132,6 +132,32 @@ class Strange:
 def test_a_model_the_runtime_refuses_is_an_error_with_its_words(request_for):
     with pytest.raises(ConversionFailed, match=r"ONNX Runtime refused the model: .*Odd"):
         OnnxRuntimeAdapter().quantize(Strange(two_layers().info), request_for("float32"), quiet)
+
+
+@dataclass(frozen=True)
+class Shares:
+    """A model that divides its input by its sum, as a mean over a mask does: of zeros it computes NaN."""
+
+    info: Any
+    layer_names: tuple[str, ...] = ("dense",)
+
+    def onnx_model(self) -> Any:
+        ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3]) for name in ("x", "y")]
+        nodes = [
+            helper.make_node("ReduceSum", ["x", "axes"], ["sum"], name="sum"),
+            helper.make_node("Div", ["x", "sum"], ["shares"], name="shares"),
+            helper.make_node("MatMul", ["shares", "weight"], ["y"], name="dense"),
+        ]
+        constants = {"axes": np.array([1]), "weight": np.random.default_rng(0).standard_normal((3, 3)).astype(np.float32)}
+        stored = [numpy_helper.from_array(values, name) for name, values in constants.items()]
+        graph = helper.make_graph(nodes, "shares", ports[:1], ports[1:], stored)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+@pytest.mark.parametrize("code", ["float32", "dynamic_wi8", "weight_only_wi4"])
+def test_a_model_to_which_zeros_mean_nothing_needs_no_samples_to_be_checked(request_for, code):
+    result = OnnxRuntimeAdapter().quantize(Shares(two_layers().info), request_for(code), quiet)
+    assert np.isfinite(result.predict(np.ones((2, 3), np.float32))).all()
 
 
 def test_layers_with_equal_weights_keep_their_own_names(request_for):
