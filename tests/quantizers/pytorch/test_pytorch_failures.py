@@ -119,3 +119,24 @@ def test_a_rounding_that_ties_in_one_sample_speaks_against_no_kernel(tmp_path, m
 
     monkeypatch.setattr(lowering, "lower", tying)
     assert run(zoo.load("mnist-mlp"), "static_wi8_ai8", tmp_path).execution is Execution.NATIVE
+
+
+class _Amplifier(nn.Module):
+    """Turns the last bits of a dense layer's output into another answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = nn.Linear(28 * 28, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.sin(1e7 * self.dense(x.flatten(1)))
+
+
+def test_a_model_that_disagrees_with_itself_as_much_speaks_against_no_kernel(tmp_path, monkeypatch) -> None:
+    agreements = []
+    true = lowering._agreement
+    monkeypatch.setattr(lowering, "_agreement", lambda *pair: agreements.append(true(*pair)) or agreements[-1])
+    torch.manual_seed(0)
+    assert run(own(_Amplifier()), "static_wi8_ai8", tmp_path).execution is Execution.NATIVE
+    assert agreements[0] < lowering.AGREEMENT_DB
+    assert agreements[0] > agreements[1] - lowering.LEEWAY_DB
