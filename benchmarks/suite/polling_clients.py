@@ -44,8 +44,9 @@ class Client:
     def _hear(self, message: Any, socket: Any) -> None:
         kind = message.WhichOneof("type")
         if kind == "new_session" and not message.metadata.run.fragment_ids:
-            self._script = message.new_session.page_script_hash
             self._stop(list(self._clocks))
+        elif kind == "navigation":
+            self._script = message.navigation.page_script_hash
         elif kind == "auto_rerun":
             told = message.auto_rerun
             self._stop([told.fragment_id])
