@@ -14,6 +14,7 @@ from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, q
 from quantizers.adapter import Batch, Report, Request, Step
 from quantizers.errors import NothingQuantized, Unsupported
 from quantizers.onnxruntime.calibrate import Calibrator, measure_ranges
+from quantizers.onnxruntime.graph import masked_softmaxes
 from quantizers.onnxruntime.reader import REPLACED_GEMM, WeightedOp
 from quantizers.onnxruntime.session import OnnxSession
 from quantizers.onnxruntime.weights import Rewriter
@@ -176,6 +177,12 @@ def _quantize_static(job: Job, activation: QuantType, weight: QuantType, exclude
     ranges, method = measure_ranges(job.path, OnnxSession(job.path).signature, samples, calibrator, shared, job.report)
     job.report(0.75, "Quantizing")
     target = job.folder / "static.onnx"
+    masked = masked_softmaxes(job.prepared)
+    if masked:
+        words = (
+            f"{len(masked) // 2} softmax operations over masked scores stay in float: the mask would take up the whole range."
+        )
+        job.steps.append(Step("Attention", words))
 
     def quantize(per_channel: bool) -> None:
         quantize_static(
@@ -188,7 +195,7 @@ def _quantize_static(job: Job, activation: QuantType, weight: QuantType, exclude
             weight_type=weight,
             per_channel=per_channel,
             reduce_range=bool(options.get("reduce_range", False)),
-            nodes_to_exclude=list(kept),
+            nodes_to_exclude=[*kept, *masked],
             extra_options={"DefaultTensorType": TensorProto.FLOAT},
         )
         session = OnnxSession(target)

@@ -68,6 +68,19 @@ def attribute(node: NodeProto, name: str, default: Any) -> Any:
     return default if found is None else helper.get_attribute_value(found)
 
 
+def masked_softmaxes(model: ModelProto) -> list[str]:
+    """Names of the softmax operations over scores that a computed mask was added to, and of those additions.
+
+    What a mask adds to hide a value is thousands of times a score: on the grid of such a sum all scores have one code.
+    """
+    graph, found = Graph(model), []
+    for softmax in graph.nodes:
+        add = graph.producer(softmax.input[0], "Add") if softmax.op_type == "Softmax" else None
+        if add is not None and not any(graph.is_constant(name) for name in add.input):
+            found += [add.name, softmax.name]
+    return found
+
+
 def computing(model: ModelProto, name: str) -> ModelProto:
     """A copy of a model that computes one tensor of its main graph and nothing that this does not need."""
     part = ModelProto()
