@@ -19,6 +19,7 @@ from torch.fx import GraphModule, Node
 
 from models.float_model import Kind
 from quantizers.errors import BadModel
+from quantizers.pytorch.canonical import reshape_views
 from quantizers.pytorch.program import duplicate
 from quantizers.signature import Layout, Signature
 
@@ -49,6 +50,7 @@ class _Single(nn.Module):
     def __init__(self, program: nn.Module, *, channels_first: bool, dtype: torch.dtype) -> None:
         super().__init__()
         self.program, self.channels_first, self.dtype = program, channels_first, dtype
+        self.training = False  # an exported program is in eval mode, and refuses to be told so
 
     def forward(self, x: Tensor):  # type: ignore[no-untyped-def]  # whatever the program gives, which the compiler finds out
         if not self.channels_first:
@@ -63,6 +65,7 @@ class _Packed(nn.Module):
     def __init__(self, program: nn.Module, signature: Signature) -> None:
         super().__init__()
         self.program, self._inputs, self._batched = program, signature.inputs, signature.batched
+        self.training = False  # as above
 
     def forward(self, x: Tensor) -> Any:
         parts = zip(torch.split(x, [one.size for one in self._inputs], dim=1), self._inputs, strict=True)
@@ -116,10 +119,7 @@ def any_batch(program: ExportedProgram) -> tuple[nn.Module, bool]:
     """
     module, batch = program.module(check_guards=False), fixed_batch(program)
     assert isinstance(module, GraphModule)
-    for node in module.graph.nodes:
-        if node.target is _aten.view.default:  # which depends on how the example lay in memory
-            node.target = _aten.reshape.default
-    module.recompile()
+    reshape_views(module)
     if batch is None:
         return module, False
     freed = _freed(duplicate(module), batch)

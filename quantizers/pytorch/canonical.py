@@ -10,7 +10,7 @@ import operator
 from typing import Any
 
 from torch.export import ExportedProgram
-from torch.fx import Node
+from torch.fx import GraphModule, Node
 
 from quantizers.pytorch.graph import aten
 
@@ -29,13 +29,19 @@ def canonical(exported: ExportedProgram) -> ExportedProgram:
             _convolution(node)
         elif node.target in (aten.addmm.default, aten.mm.default):
             _dense(node)
-        elif node.target is aten.view.default:  # which fails on another layout in memory than the example had
-            node.target = aten.reshape.default
         elif node.target is operator.getitem and node.args[0].target in _FIRST_OF_SEVERAL and node.args[1] == 0:
             _single(node)
     exported.graph.eliminate_dead_code()
     exported.graph_module.recompile()
     return exported
+
+
+def reshape_views(program: GraphModule) -> None:
+    """Changes `program` in place: `view` fails on another layout in memory than the example had, `reshape` does not."""
+    for node in program.graph.nodes:
+        if node.target is aten.view.default:
+            node.target = aten.reshape.default
+    program.recompile()
 
 
 def _convolution(node: Node) -> None:

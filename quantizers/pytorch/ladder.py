@@ -19,7 +19,7 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from quantizers.errors import ConversionFailed
-from quantizers.pytorch.canonical import canonical
+from quantizers.pytorch.canonical import canonical, reshape_views
 from quantizers.pytorch.graph import layers
 from quantizers.pytorch.hooks import HookedModule
 from quantizers.pytorch.program import export
@@ -183,6 +183,7 @@ def _torchscript(module: torch.nn.Module, sample: torch.Tensor) -> ExportedProgr
     finally:
         module._forward_hooks = after
     program = converted.module()
+    reshape_views(program)
     parameters = {name for name, _ in module.named_parameters()}
     for name, value in list(program.named_buffers()):
         if name in parameters:  # which the converter has made buffers
