@@ -13,12 +13,13 @@ pytestmark = [pytest.mark.browser, pytest.mark.adapter]
 
 MAIN = "stMainBlockContainer"
 TRIAL_MS = 400_000
+LOOK_MS = 90_000
 
 
 def run_trials(page, count: int) -> None:
     """Presses Run and waits for the results."""
-    expect(page.get_by_text(f"{count} trial", exact=False).first).to_be_visible()
-    page.get_by_role("button", name="Run", exact=True).click()
+    expect(page.get_by_text(f"{count} trial", exact=False).first).to_be_visible(timeout=LOOK_MS)
+    page.get_by_role("button", name="Run", exact=True).click(timeout=LOOK_MS)
     expect(page.get_by_test_id(MAIN).get_by_text(f"{count} of {count} done", exact=True)).to_be_visible(timeout=TRIAL_MS)
     assert page.get_by_text("Failed").count() == 0
 
@@ -41,13 +42,10 @@ def test_weights_in_groups_are_ticked_run_and_inspected(server, visit) -> None:
 
 def test_learned_rounding_is_chosen_and_shows_its_gain(server, visit) -> None:
     visitor = visit(server)
-    conditions = "new_calibration=40&new_evaluation=80&new_latency=none"
+    conditions = "new_calibration=40&new_evaluation=80&new_latency=none&new_option_rounding=learned"
     page = visitor.open(f"/new?new_model=mnist-cnn&{conditions}&new_techniques=pytorch:static_wi4_ai8")
     page.get_by_text("Options", exact=True).click()
-    visitor.settle()
-    page.get_by_role("combobox", name="Rounding").click()
-    page.get_by_role("option", name="learned", exact=True).click()
-    visitor.settle()
+    expect(page.get_by_role("combobox", name="Rounding")).to_be_visible(timeout=LOOK_MS)
     run_trials(page, 1)
     (run,) = Store(server.home).runs(model="mnist-cnn")
     assert run["options"]["rounding"] == "learned"
