@@ -129,6 +129,7 @@ def noise_ratio(reference: Images, estimate: Images) -> float:
 def layer_name(name: str) -> str:
     """A layer of the project by the name that a library gave it.
 
-    Dots may have become underscores, a prefix been added, and OpenVINO appends what it split an operation into.
+    Dots may have become underscores, a prefix been added; OpenVINO appends what it split an operation into, and MCT names a
+    layer after the batch norm folded into it as well.
     """
-    return name.split("/")[0].replace(".", "_").removeprefix("model_").removesuffix("_conv")
+    return name.split("/")[0].replace(".", "_").removeprefix("model_").removesuffix("_bn").removesuffix("_conv")

@@ -178,8 +178,8 @@ def test_picks_stand_beside_ours_at_as_many_bytes() -> None:
 
 
 def test_names_of_other_libraries_are_those_of_our_layers() -> None:
-    names = ("stem.conv", "model.stem_conv", "block0_dw", "stem/WithoutBiases")
-    assert [layer_name(name) for name in names] == ["stem", "stem", "block0_dw", "stem"]
+    names = ("stem.conv", "model.stem_conv", "block0_dw", "stem/WithoutBiases", "block3_dw_conv_bn")
+    assert [layer_name(name) for name in names] == ["stem", "stem", "block0_dw", "stem", "block3_dw"]
 
 
 def test_a_pick_is_completed_with_the_next_wider_width() -> None:
