@@ -26,6 +26,8 @@ from quantizers.schema import Status
 POLL = "1s"
 COLUMNS = (2.2, 4.4, 1.6, 1.2)
 MAX_COMPARED = 8
+MAX_WAITING = 8
+"""Trials that wait are folded away when there are more."""
 LOG_LINES = 15
 REUSED = "new_reused"
 """Runs that were measured before and are shown beside the experiment's own."""
@@ -47,8 +49,19 @@ def show_experiment(library: Library, experiment_id: str) -> None:
     st.fragment(_watch, run_every=POLL if told.active else None)(library, experiment_id, reused, _standing(told))
     for run in reused:
         _row(library, run, f"measured {fmt.day(run['finished'])}")
+    waiting = [run for run in told.runs if run["status"] == Status.QUEUED.value and not run["progress"]]
     for run in told.runs:
-        if not _running(run):
+        if not _running(run) and (run not in waiting or len(waiting) <= MAX_WAITING):
+            _row(library, run, _time(run, told))
+    if len(waiting) > MAX_WAITING:
+        _folded(library, waiting, told)
+
+
+def _folded(library: Library, waiting: Sequence[RunDocument], told: reading.Watched) -> None:
+    """Many trials that wait, drawn only while they are unfolded."""
+    label = f"{len(waiting)} trials wait for their turn"
+    with st.expander(label, icon=":material/hourglass_empty:", key="new_waiting", on_change="rerun") as unfolded:
+        for run in waiting if unfolded.open else ():
             _row(library, run, _time(run, told))
 
 

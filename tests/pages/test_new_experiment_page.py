@@ -169,6 +169,18 @@ def test_an_experiment_shows_each_trial_in_its_state(store: Store) -> None:
     assert store.cancel_requests() == {running}
 
 
+def test_many_trials_that_wait_are_folded_away(store: Store) -> None:
+    codes = ("float32", "dynamic_wi8", "static_wi8_ai8", "static_wi8_ai16", "float16", "weight_only_wi8", "weight_only_wi4")
+    pairs = [(backend, code) for backend in (Backend.TFLITE, Backend.ONNXRUNTIME) for code in codes]
+    experiment_id, ids = submit(store, pairs)
+    running = start_next(store)
+    test = open_page("new_experiment", new_experiment=experiment_id)
+    assert not test.exception
+    assert f"{len(ids) - 1} trials wait for their turn" in [one.label for one in test.expander]
+    cancels = [one.key for one in test.button if one.key and one.key.startswith("new_cancel_")]
+    assert cancels == [f"new_cancel_{running}"]
+
+
 def test_a_crash_is_shown_with_what_to_do_and_the_rest_goes_on(store: Store) -> None:
     experiment_id, _ = submit(store)
     crash_next(store)
