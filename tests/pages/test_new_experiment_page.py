@@ -14,7 +14,7 @@ from experiments.store.store import Store
 from models import library, zoo
 from pages._ui import tray
 from pages._ui.matrix import presets
-from quantizers.schema import Status
+from quantizers.schema import Backend, Status
 
 
 @pytest.fixture
