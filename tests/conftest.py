@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, text
@@ -20,13 +21,17 @@ def pytest_configure() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # several processes with as many threads as cores hinder each other
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A folder's tests stay together, as they share models made once."""
-    for item in items:
-        folders = item.path.relative_to(TESTS).parts[:-1]
-        group = "patient" if folders and folders[0] in PATIENT else "/".join(folders)
-        item.add_marker(pytest.mark.xdist_group(group or "top"))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Of several processes (`pytest -n`) each gets whole folders, as a folder's tests share models that are made once."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFolder(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            folder = Path(nodeid.partition("::")[0]).parent.relative_to(TESTS.name)
+            return "patient" if folder.name in PATIENT else str(folder)
+
+    return ByFolder(config, log)
 
 
 @pytest.fixture(scope="session")
