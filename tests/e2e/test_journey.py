@@ -7,11 +7,15 @@ import os
 import re
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
 from playwright.sync_api import expect
+
+from experiments.store.store import Store
+from quantizers.schema import Status
 
 pytestmark = [pytest.mark.browser, pytest.mark.adapter]
 
@@ -93,17 +97,18 @@ def test_a_killed_trial_is_shown_as_failed_and_the_next_one_runs(server, visit) 
 
 
 def running_child(server) -> psutil.Process:
-    """The process of the trial that runs in a server's data directory."""
+    """The process of a trial that runs in a server's data directory; one that has just finished may still be leaving."""
+    store = Store(server.home)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
+        running = {run["run_id"] for run in store.runs(status=Status.RUNNING)}
         for process in psutil.process_iter(["cmdline"]):
-            if "experiments.jobs.child" not in (process.info["cmdline"] or ()):
+            if not running.intersection(process.info["cmdline"] or ()):
                 continue
-            try:
-                if process.environ().get("QUANTSCOPE_HOME") == str(server.home):
+            # What a trial forks looks like the trial itself at first, but leads no session.
+            with suppress(ProcessLookupError):
+                if os.getsid(process.pid) == process.pid:
                     return process
-            except psutil.Error:
-                continue
         time.sleep(0.1)
     raise AssertionError("no trial started within a minute")
 

@@ -115,7 +115,7 @@ def test_a_measurement_whose_host_is_lost_is_made_anew_elsewhere_and_nothing_els
         psutil.Process(lost).send_signal(signal.SIGKILL)
         second = wait_for(lambda: one if (one := measuring()) and one.pid != first.pid else None, "a measurement elsewhere")
         assert second.ppid() != lost
-        assert not first.is_running()
+        wait_for(lambda: not first.is_running(), "the orphan's end")
         (run,) = wait_until_ended(store, experiment_id)
     assert run["status"] == "done", run["error"]
     assert run["latency"]["p50_ms"] > 0
