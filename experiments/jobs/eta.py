@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -23,12 +23,19 @@ Run = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """How far an experiment is: a fraction in [0, 1], and the seconds left, None when they are not known."""
+    """How far an experiment is: how its runs stand, a fraction in [0, 1], and the seconds left, None when not known."""
 
-    ended: int
-    total: int
+    counts: Mapping[Status, int]
     fraction: float
     seconds: float | None
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts.values())
+
+    @property
+    def ended(self) -> int:
+        return sum(count for status, count in self.counts.items() if not status.active)
 
 
 class Durations:
@@ -68,9 +75,9 @@ def forecast(store: Store, experiment_id: str) -> Forecast:
     """How far an experiment is, its trials quantized side by side and then timed."""
     runs = store.runs(experiment_id=experiment_id)
     active = [run for run in runs if Status(run["status"]).active]
-    ended = len(runs) - len(active)
-    fraction = (ended + sum(run["progress"] for run in active)) / max(1, len(runs))
-    return Forecast(ended, len(runs), fraction, _all_left(store, active) if active else 0.0)
+    fraction = (len(runs) - len(active) + sum(run["progress"] for run in active)) / max(1, len(runs))
+    counts = Counter(Status(run["status"]) for run in runs)
+    return Forecast(counts, fraction, _all_left(store, active) if active else 0.0)
 
 
 def _all_left(store: Store, active: Sequence[Run]) -> float | None:

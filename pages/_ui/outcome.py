@@ -42,6 +42,13 @@ def badge(run: Run) -> Badge:
     return BADGES[Status(run["status"])]
 
 
+def tally(counts: Mapping[Status, int]) -> str:
+    """How the runs of an experiment ended, so far: "2 of 3 done, 1 failed"."""
+    others = [status for status in Status if counts.get(status) and status is not Status.DONE and not status.active]
+    done = f"{counts.get(Status.DONE, 0)} of {sum(counts.values())} done"
+    return ", ".join([done, *(f"{counts[status]} {BADGES[status].word.lower()}" for status in others)])
+
+
 def stage_words(run: Run) -> str:
     """What an active run is doing, or waits for."""
     if run["status"] == Status.RUNNING.value:

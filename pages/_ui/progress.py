@@ -8,6 +8,7 @@ The worker is kept alive by the job tray, which polls on every page.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import streamlit as st
@@ -18,7 +19,7 @@ from pages._ui import estimates, reading, url_state
 from pages._ui import format as fmt
 from pages._ui.address import address_of
 from pages._ui.errors import show_error
-from pages._ui.outcome import badge, conditions_words, error_words, result_words, stage_words
+from pages._ui.outcome import badge, conditions_words, error_words, result_words, stage_words, tally
 from pages._ui.training import show_curves
 from quantizers.errors import UnknownName
 from quantizers.schema import Status
@@ -84,7 +85,7 @@ def _standing(told: reading.Watched) -> Mapping[str, str]:
 
 def _heading(library: Library, experiment_id: str, told: reading.Watched, reused: Sequence[RunDocument]) -> None:
     done = [run["run_id"] for run in [*reused, *told.runs] if run["status"] == Status.DONE.value]
-    words = f"{len(done)} of {len(told.runs) + len(reused)} done"
+    words = tally(Counter(told.forecast.counts) + Counter({Status.DONE: len(reused)}))
     if told.active:
         seconds = told.forecast.seconds
         st.progress(told.forecast.fraction, text=words + (f", about {fmt.seconds(seconds)} left" if seconds else ""))

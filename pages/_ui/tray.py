@@ -19,7 +19,7 @@ from experiments.store.store import Store
 from pages._ui import format as fmt
 from pages._ui import reading
 from pages._ui.errors import show_error
-from pages._ui.outcome import BADGES, stage_words
+from pages._ui.outcome import stage_words, tally
 from quantizers.errors import QuantScopeError, StoreError
 from quantizers.schema import Status
 
@@ -52,15 +52,12 @@ def _announce(store: Store, active: Sequence[str]) -> None:
             if runs:
                 well = all(run["status"] in ENDED_WELL for run in runs)
                 icon = ":material/check_circle:" if well else ":material/error:"
-                st.toast(f"**{runs[0]['model']}**: {tally(runs)}.", icon=icon, duration="long")
+                st.toast(
+                    f"**{runs[0]['model']}**: {tally(Counter(Status(run['status']) for run in runs))}.",
+                    icon=icon,
+                    duration="long",
+                )
     st.session_state[WATCHED] = list(active)
-
-
-def tally(runs: Sequence[Row]) -> str:
-    """How the runs of an experiment ended: "2 of 3 done, 1 failed"."""
-    counts = Counter(Status(run["status"]) for run in runs)
-    others = [f"{counts[status]} {BADGES[status].word.lower()}" for status in Status if status is not Status.DONE]
-    return ", ".join([f"{counts[Status.DONE]} of {len(runs)} done", *(words for words in others if not words.startswith("0"))])
 
 
 def _tray(shown: Sequence[str]) -> None:
@@ -85,7 +82,7 @@ def _experiment(store: Store, experiment_id: str, one: reading.UnderWay) -> None
     told, rows = one.forecast, one.rows
     left = f" · about {fmt.seconds(told.seconds)} left" if told.seconds else ""
     bar, link, trials, cancel = st.columns([6, 1.6, 1.4, 1.3], vertical_alignment="center")
-    words = f"**{rows[0]['model']}** {told.ended} of {told.total} done{left} · {_now(rows)}"
+    words = f"**{rows[0]['model']}** {tally(told.counts)}{left} · {_now(rows)}"
     bar.progress(told.fraction, text=words)
     link.page_link(
         "new_experiment.py", label="Open", icon=":material/arrow_forward:", query_params={"new_experiment": experiment_id}

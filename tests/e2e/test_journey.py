@@ -90,7 +90,9 @@ def test_a_killed_trial_is_shown_as_failed_and_the_next_one_runs(server, visit) 
     os.kill(running_child(server).pid, signal.SIGKILL)
     expect(page.get_by_text("Failed").first).to_be_visible(timeout=30_000)
     expect(page.get_by_text("killed by signal 9 (SIGKILL)").first).to_be_visible()
-    expect(page.get_by_test_id(MAIN).get_by_text("1 of 2 done", exact=True)).to_be_visible(timeout=1000 * TRIAL_SECONDS)
+    expect(page.get_by_test_id(MAIN).get_by_text("1 of 2 done, 1 failed", exact=True)).to_be_visible(
+        timeout=1000 * TRIAL_SECONDS
+    )
     page.get_by_role("link", name="Details").click()
     expect(page.get_by_role("dialog")).to_contain_text("killed by signal 9")
     assert server.process.is_running()
