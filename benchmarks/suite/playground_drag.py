@@ -36,9 +36,8 @@ MARK = "[aria-label='Upper clip']"
 _WATCH = """() => {
   window.updates = [];
   performance.clearMarks("drag-sent");
-  const figure = [...document.querySelectorAll("[data-testid=stMetric]")].find((each) => each.innerText.startsWith("SQNR"));
-  const root = figure.closest("[data-testid=stGridContainer]") ?? figure.parentElement.parentElement.parentElement;
-  const read = () => [...root.querySelectorAll("[data-testid=stMetricValue]")].map((each) => each.innerText).join("|");
+  const root = [...document.querySelectorAll(".st-key-play_figures *")].map((each) => each.shadowRoot).find(Boolean);
+  const read = () => [...root.querySelectorAll("dd")].map((each) => each.textContent).join("|");
   let last = read();
   window.watcher = new MutationObserver(() => {
     const now = read();

@@ -13,7 +13,7 @@ import streamlit as st
 from pages._ui import format as fmt
 from pages._ui import url_state
 from pages._ui.charts import show as show_chart
-from pages._ui.drag import answer_quickly, histogram, moved, slider
+from pages._ui.drag import answer_quickly, figures, histogram, moved, slider
 from pages._ui.errors import show_error
 from pages._ui.inspector_charts import Channels, channels_figure, channels_finding
 from pages._ui.playground_answers import FLOAT_BYTES, Axis, Grain, drawing, finding, finer, projected_bytes
@@ -191,7 +191,7 @@ def _written_clip() -> Clip:
 
 def _figures(summary: TensorSummary, grain: Grain, question: Question, now: Estimate) -> None:
     size, before = projected_bytes(summary, grain, question), summary.size * FLOAT_BYTES
-    figures = (
+    rows = (
         (
             "SQNR",
             "exact" if now.exact else fmt.decibels(now.sqnr_db),
@@ -209,9 +209,7 @@ def _figures(summary: TensorSummary, grain: Grain, question: Question, now: Esti
         ),
         ("Times smaller", fmt.times(before / size), "Than as float32; of this tensor alone."),
     )
-    with st.grid(4, min_column_width=160):
-        for title, text, meaning in figures:
-            st.metric(title, text, help=f"{meaning} From the tensor's sketch.", border=True)
+    figures([(title, text, f"{meaning} From the tensor's sketch.") for title, text, meaning in rows], key="play_figures")
 
 
 def _suggestion(path: Path, name: str, grain: Grain, question: Question, now: Estimate) -> None:

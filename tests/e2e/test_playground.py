@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 from real_app import mapped_files
 
 from benchmarks.suite.playground_drag import ADDRESS, LEAST_UPDATES, drag, keep_bert_base
@@ -24,7 +24,11 @@ def bert(server):
 
 
 def figure(page: Page, name: str) -> str:
-    return page.get_by_test_id("stMetric").filter(has_text=name).get_by_test_id("stMetricValue").inner_text()
+    return card(page, name).locator("dd").inner_text()
+
+
+def card(page: Page, name: str) -> Locator:
+    return page.locator(".st-key-play_figures dl > div").filter(has_text=name)
 
 
 def test_figures_follow_while_a_mark_of_a_large_model_is_dragged(bert, visit) -> None:
@@ -49,7 +53,7 @@ def test_what_was_dragged_is_in_the_address(bert, visit) -> None:
         answered = page.url
         page.keyboard.press("Shift+ArrowLeft")
         page.wait_for_function("answered => location.href !== answered", arg=answered)
-    expect(page.get_by_test_id("stMetric").filter(has_text="SQNR")).not_to_contain_text(before)
+    expect(card(page, "SQNR")).not_to_contain_text(before)
     visitor.settle()
     after = figure(page, "SQNR")
     other = visit(bert).open(page.url.removeprefix(bert.url))
@@ -78,4 +82,4 @@ def test_the_bits_answer_to_the_keyboard(bert, visit) -> None:
     page.get_by_role("slider", name="Bits").focus()
     page.keyboard.press("ArrowRight")
     page.wait_for_url(re.compile("play_bits=5"))
-    expect(page.get_by_test_id("stMetric").filter(has_text="Projected size")).not_to_contain_text(before)
+    expect(card(page, "Projected size")).not_to_contain_text(before)

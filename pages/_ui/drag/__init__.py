@@ -1,4 +1,4 @@
-"""Controls that answer while they are dragged, which `st.slider` does not: it waits until the thumb is released.
+"""Controls that answer while they are dragged, which `st.slider` does not, and the figures that follow them.
 
 Each is a small component of plain JavaScript without a build step. It sends the value it has, Python computes and draws, and
 the redraw carries back the number of the value it answers; only then is the next one sent, always the latest. So nothing queues
@@ -34,6 +34,11 @@ _histogram = st.components.v2.component(
     html=_read("histogram.html"),
     css=_read("histogram.css"),
     js=_read("sender.js", "histogram.js"),
+)
+
+
+_figures = st.components.v2.component(
+    "quantscope_figures", html=_read("figures.html"), css=_read("figures.css"), js=_read("figures.js")
 )
 
 
@@ -81,6 +86,11 @@ def histogram(drawing: Drawing, *, key: str, on_move: Callable[[], None]) -> Non
     """A histogram with two marks to drag; their positions are the value that `moved` gives."""
     data = {name: getattr(drawing, name) for name in Drawing.__dataclass_fields__}
     _histogram(key=key, data=data | {"sequence": _sequence(key)}, on_moved_change=on_move, height=248)
+
+
+def figures(rows: Sequence[tuple[str, str, str]], *, key: str) -> None:
+    """Cards of a title, a figure with its unit, and what it means."""
+    _figures(key=key, data={"figures": rows})
 
 
 def moved(key: str) -> Moved | None:

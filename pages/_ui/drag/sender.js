@@ -25,7 +25,8 @@ function senderOf(parent, setStateValue) {
   };
   sender.answered = (sequence) => {
     if (sequence === sender.awaited) sender.awaited = null;
-    flush();
+    // Not at once: before the next frame the rest of this answer is drawn, and the mouse says where it is by now.
+    requestAnimationFrame(flush);
   };
   return sender;
 }
