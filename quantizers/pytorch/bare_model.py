@@ -11,11 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from quantizers.adapter import Batch, Trained
+from quantizers.adapter import Batch, Step, Trained
 from quantizers.errors import Unsupported
 from quantizers.pytorch.graph import type_name
 from quantizers.pytorch.hooks import HookedModule, single
-from quantizers.pytorch.ladder import Step
 from quantizers.pytorch.model import to_tensor
 from quantizers.pytorch.state_file import StateFile
 from quantizers.schema import Execution, QuantizedLayer, QuantizedTensor, QuantParams, Role

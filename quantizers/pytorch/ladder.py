@@ -18,6 +18,7 @@ import torch
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
+from quantizers.adapter import Step
 from quantizers.errors import ConversionFailed
 from quantizers.pytorch.canonical import canonical, reshape_views
 from quantizers.pytorch.graph import layers
@@ -29,14 +30,6 @@ _AGREES = 1e-3
 _TRIED = 3
 """Samples to compare on: another number than the graph was traced with."""
 _LONGEST = 300
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One way that was tried, and what came of it in words."""
-
-    name: str
-    outcome: str
 
 
 @dataclass(frozen=True, eq=False)

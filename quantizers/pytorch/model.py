@@ -15,10 +15,9 @@ import numpy as np
 import torch
 from torch.fx import GraphModule, Interpreter, Node
 
-from quantizers.adapter import Batch, Trained
+from quantizers.adapter import Batch, Step, Trained
 from quantizers.pytorch.equalize import Scales
 from quantizers.pytorch.graph import handed_on, input_type, is_dynamic, is_quantize, layer_name, layers
-from quantizers.pytorch.ladder import Step
 from quantizers.schema import Execution, QuantizedLayer
 
 _MINIBATCH = 256
