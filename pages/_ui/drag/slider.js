@@ -11,6 +11,7 @@ export default function ({ parentElement, data, setStateValue }) {
   const show = (value) => {
     output.textContent = `${value} ${data.unit}${value === 1 ? "" : "s"}`;
     input.setAttribute("aria-valuetext", output.textContent);
+    input.style.setProperty("--share", `${(100 * (value - data.min)) / (data.max - data.min)}%`);
   };
   const held = input.matches(":active") || sender.next || (sender.awaited !== null && sender.awaited !== data.sequence);
   if (!held) {
