@@ -16,6 +16,11 @@ _DYNAMIC_TYPES = Option("types", ("u8s8", "u8u8"), "Types of activations and of 
 _FORMAT = Option("format", ("qdq", "qoperator"), "Q/DQ pairs that the runtime fuses, or integer operations in the file")
 _REDUCE_RANGE = Option("reduce_range", (False, True), "7-bit weights, for processors without VNNI, whose 8-bit sums saturate")
 _OP_TYPES = Option("op_types", ("all", "dense"), "Every layer, or dense layers only: dynamic convolutions are slow")
+_STATIC_OP_TYPES = Option(
+    "op_types",
+    ("all", "dense"),
+    "Every operation, or dense layers only, whose results stay in float where the format is qdq: gentler on transformers",
+)
 _SCHEME = Option("scheme", ("symmetric", "affine"), "Weights' codes around zero, or spread over their range with a zero point")
 _SCHEME_2 = Option(
     "scheme", ("affine", "symmetric"), "Weights' codes spread over their range with a zero point, or around zero"
@@ -47,7 +52,7 @@ TECHNIQUES: tuple[Capability, ...] = (
     _cell("float32"),
     _cell("dynamic_wi8", _OP_TYPES, _PER_CHANNEL, _DYNAMIC_TYPES),
     _cell("dynamic_wi4_g32", _SCHEME, _WEIGHT_RANGE),
-    _cell("static_wi8_ai8", _FORMAT, _TYPES, _PER_CHANNEL, _REDUCE_RANGE, _CALIBRATOR),
+    _cell("static_wi8_ai8", _STATIC_OP_TYPES, _FORMAT, _TYPES, _PER_CHANNEL, _REDUCE_RANGE, _CALIBRATOR),
     _cell("static_wi8_ai16", _PER_CHANNEL, _CALIBRATOR),
     _cell("static_wi4_ai8", _PER_CHANNEL, _CALIBRATOR),
     *_weight_only(8, _SCHEME),

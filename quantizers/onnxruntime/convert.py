@@ -177,10 +177,11 @@ def _quantize_static(job: Job, activation: QuantType, weight: QuantType, exclude
     ranges, method = measure_ranges(job.path, OnnxSession(job.path).signature, samples, calibrator, shared, job.report)
     job.report(0.75, "Quantizing")
     target = job.folder / "static.onnx"
-    masked = masked_softmaxes(job.prepared)
-    if masked:
+    dense_only = options.get("op_types", "all") == "dense"
+    others = _weightless_products(job) if dense_only else masked_softmaxes(job.prepared)
+    if others and not dense_only:
         words = (
-            f"{len(masked) // 2} softmax operations over masked scores stay in float: the mask would take up the whole range."
+            f"{len(others) // 2} softmax operations over masked scores stay in float: the mask would take up the whole range."
         )
         job.steps.append(Step("Attention", words))
 
@@ -189,14 +190,18 @@ def _quantize_static(job: Job, activation: QuantType, weight: QuantType, exclude
             str(job.path),
             str(target),
             calibration_cache_path=ranges,
+            op_types_to_quantize=_PRODUCTS if dense_only else None,
             calibrate_method=method,
             quant_format=QuantFormat.QOperator if options.get("format", "qdq") == "qoperator" else QuantFormat.QDQ,
             activation_type=activation,
             weight_type=weight,
             per_channel=per_channel,
             reduce_range=bool(options.get("reduce_range", False)),
-            nodes_to_exclude=[*kept, *masked],
-            extra_options={"DefaultTensorType": TensorProto.FLOAT},
+            nodes_to_exclude=[*kept, *others],
+            extra_options={
+                "DefaultTensorType": TensorProto.FLOAT,
+                "OpTypesToExcludeOutputQuantization": _PRODUCTS if dense_only else [],
+            },
         )
         session = OnnxSession(target)
         session.run(session.prepare(samples[:1]))
@@ -206,6 +211,11 @@ def _quantize_static(job: Job, activation: QuantType, weight: QuantType, exclude
     for layer in kept:
         rewriter.keep(layer)
     return rewriter.finish()
+
+
+def _weightless_products(job: Job) -> list[str]:
+    """Names of the products of two activations, as attention has them."""
+    return [node.name for node in job.prepared.graph.node if node.op_type in _PRODUCTS and node.name not in job.float_ops]
 
 
 def _weight_only(job: Job) -> ModelProto:

@@ -67,10 +67,11 @@ def test_keeping_every_layer_float_quantizes_nothing_and_says_so(request_for, co
     assert "conv1: Kept in float, as asked." in caught.value.hint
 
 
-def test_dense_layers_only_on_a_model_without_one_quantizes_nothing(request_for):
+@pytest.mark.parametrize("code", ["dynamic_wi8", "static_wi8_ai8"])
+def test_dense_layers_only_on_a_model_without_one_quantizes_nothing(request_for, code):
     model = small(Conv2d("conv1", (INPUT,), filters=4), GlobalAveragePool("pool", ("conv1",)))
     with pytest.raises(NothingQuantized) as caught:
-        OnnxRuntimeAdapter().quantize(model, request_for("dynamic_wi8", options={"op_types": "dense"}), quiet)
+        OnnxRuntimeAdapter().quantize(model, request_for(code, SAMPLES, options={"op_types": "dense"}), quiet)
     assert "Only dense layers were asked for." in caught.value.hint
 
 

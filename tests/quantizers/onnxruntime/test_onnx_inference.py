@@ -196,6 +196,7 @@ def computes_in_integers(node: onnx.NodeProto) -> bool:
         ("static_wi8_ai8", {"types": "s8s8"}),
         ("static_wi8_ai8", {"format": "qoperator"}),
         ("dynamic_wi8", {"op_types": "dense"}),
+        ("static_wi8_ai8", {"op_types": "dense"}),
         ("static_wi8_ai8", {"keep_float": ("stem", "block3_shortcut")}),
     ],
 )
@@ -335,16 +336,21 @@ def test_threads_reach_the_runtime(quantized):
         assert (options.intra_op_num_threads, options.inter_op_num_threads) == (threads, 1)
 
 
-def test_the_mask_of_an_attention_leaves_the_scores_their_codes(tmp_path):
-    """What it adds to hide padding would otherwise be the range of every score, at 16 bits too."""
+def test_a_transformer_keeps_its_meaning_where_attention_stays_in_float(tmp_path):
+    """What a mask adds to hide padding would be the range of every score, at 16 bits too; at 8 bits it takes more float."""
     model, data = catalogue.load("minilm-l6"), datasets.load("sentences")
     samples, x = data.split("calibration").x[:32], data.split("test").x[:16]
-    answers = []
-    for code in ("float32", "static_wi8_ai16"):
-        (tmp_path / code).mkdir()
+
+    def quantized(code, **options):
+        (folder := tmp_path / f"{code}{len(options)}").mkdir()
         technique = Technique.parse(code)
-        request = Request(technique, resolve_options(Backend.ONNXRUNTIME, technique, {}), samples, tmp_path / code)
-        quantized = OnnxRuntimeAdapter().quantize(model, request, lambda fraction, words: None)
-        answers.append(quantized.predict(x))
-    assert tensor_error(*answers).sqnr_db > 20
-    assert "6 softmax operations" in " ".join(step.outcome for step in quantized.steps)
+        request = Request(technique, resolve_options(Backend.ONNXRUNTIME, technique, options), samples, folder, shared=tmp_path)
+        return OnnxRuntimeAdapter().quantize(model, request, lambda fraction, words: None)
+
+    expected = quantized("float32").predict(x)
+    wide = quantized("static_wi8_ai16")
+    assert tensor_error(expected, wide.predict(x)).sqnr_db > 20
+    assert "6 softmax operations" in " ".join(step.outcome for step in wide.steps)
+    dense_only = quantized("static_wi8_ai8", op_types="dense")
+    assert tensor_error(expected, dense_only.predict(x)).sqnr_db > 12
+    assert {layer.runs_in for layer in dense_only.layers()} == {"int8"}

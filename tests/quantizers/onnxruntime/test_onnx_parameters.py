@@ -30,6 +30,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("dynamic_wi4_g32", {}),
     ("dynamic_wi4_g32", {"scheme": "affine", "weight_range": "mse"}),
     ("static_wi8_ai8", {}),
+    ("static_wi8_ai8", {"op_types": "dense"}),
     ("static_wi8_ai8", {"types": "s8s8"}),
     ("static_wi8_ai8", {"types": "u8u8"}),
     ("static_wi8_ai8", {"format": "qoperator"}),
