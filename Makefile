@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # Two processes, each with whole folders of tests, in the order they stand in.
-PYTEST := $(BIN)/python -m pytest -n 2 --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n 2 --no-loadscope-reorder --durations 20
 
 .PHONY: run test check unit browser bench peers zoo examples matrix format
 
