@@ -5,6 +5,7 @@ It writes to the store how its runs ended. Only when it cannot, its exit code ha
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import traceback
@@ -22,7 +23,7 @@ from experiments.spec import LatencyProtocol
 from experiments.store.queue import QUANTIZE_SHARE, Phase
 from experiments.store.store import Store
 from quantizers.errors import StoreError
-from quantizers.schema import Status
+from quantizers.schema import Mode, Status, Technique
 
 REPORT_EVERY_SECONDS = 0.25
 
@@ -50,10 +51,13 @@ def main(phase: Phase, owner: str, run_ids: Sequence[str]) -> None:
 
 
 def _quantize(store: Store, owner: str, run_ids: Sequence[str], folder: Path) -> None:
-    from experiments.trial import awaits_latency, quantize_trial
-
     (run_id,) = run_ids
     spec = store.spec(run_id)
+    if Technique.parse(spec.technique).mode is Mode.QAT:
+        # Threads decide in which order is added up: on one, a seed trains the same network whatever else runs.
+        os.environ.update(isolation.thread_limits(1))
+    from experiments.trial import awaits_latency, quantize_trial
+
     timed_later = spec.measurement.latency is not LatencyProtocol.NONE
     reporter = _Reporter(store, owner, run_ids, 0.0, QUANTIZE_SHARE if timed_later else 1.0)
     finished = quantize_trial(spec, folder, reporter, _shared(store, run_id), reporter.show)

@@ -24,6 +24,7 @@ CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/
 AUTOGROUP = Path("/proc/self/autogroup")
 """“/autogroup-123 nice 0”, see sched(7)."""
 _PR_SET_PDEATHSIG = 1
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
 
 
 def hold_leash(*, to_thread: bool = True) -> None:
@@ -69,6 +70,11 @@ def step_back() -> None:
     if os.getsid(0) == os.getpid() and AUTOGROUP.exists():
         with suppress(OSError):
             AUTOGROUP.write_text(str(NICENESS))
+
+
+def thread_limits(threads: int) -> dict[str, str]:
+    """Environment variables for libraries that would otherwise take all cores; they read them when they are loaded."""
+    return dict.fromkeys(_THREAD_VARIABLES, str(threads))
 
 
 def interrupt(process: subprocess.Popen[bytes], *, force: bool = False) -> None:

@@ -16,7 +16,6 @@ ROOT = Path(__file__).resolve().parents[2]
 TERM_SECONDS = 1.0
 """How long a process may take to end by itself."""
 POLL_SECONDS = 0.05
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
 
 
 @dataclass(slots=True)
@@ -47,7 +46,7 @@ class LocalExecutor:
         log_path.parent.mkdir(exist_ok=True)
         environment = os.environ | {"QUANTSCOPE_HOME": str(self._store.home)}
         if job.threads:
-            environment |= dict.fromkeys(THREAD_VARIABLES, str(job.threads))
+            environment |= isolation.thread_limits(job.threads)
         with log_path.open("ab") as log:
             # The pipe to the child's standard input is its leash: it closes with this process, and the child then ends itself.
             process = subprocess.Popen(

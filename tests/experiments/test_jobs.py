@@ -12,6 +12,8 @@ import psutil
 import pytest
 from workers import child_of, children_of, kill_workers, start_worker, statuses, trials, wait_for, wait_until_ended, working
 
+from experiments.jobs import isolation
+from experiments.jobs.child import _quantize
 from experiments.jobs.isolation import AUTOGROUP, NICENESS
 from experiments.jobs.worker import LOG_BYTES, ensure_worker
 from experiments.spec import LatencyProtocol, Measurement, Plan
@@ -45,6 +47,25 @@ def test_trials_run_side_by_side_behind_everything_else_and_a_killed_one_costs_o
     assert statuses(list(runs.values())) == ["done", "done"]
     assert not list((store.home / "work").iterdir())
     wait_for(lambda: not list((store.home / "shared").iterdir()), "the end of what the trials shared")
+
+
+@pytest.mark.parametrize(("code", "threads"), [("qat_wi8_ai8", "1"), ("static_wi8_ai8", "7")])
+def test_training_computes_on_one_thread_so_that_a_seed_gives_one_network_whatever_runs_beside_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str, threads: str
+) -> None:
+    seen: list[str] = []
+
+    def stop(*_: object) -> None:
+        seen.extend(os.environ[name] for name in isolation.thread_limits(0))
+        raise InterruptedError
+
+    for name, value in isolation.thread_limits(7).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("experiments.trial.quantize_trial", stop)
+    (run,) = store.runs(experiment_id=store.submit(trials(code)))
+    with pytest.raises(InterruptedError):
+        _quantize(store, "somebody", [run["run_id"]], tmp_path)
+    assert set(seen) == {threads}
 
 
 def test_cancelling_stops_a_running_trial_within_three_seconds(
