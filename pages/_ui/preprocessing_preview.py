@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from dataclasses import dataclass
+from io import BytesIO
 
 import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
+from PIL import Image
 
 from models import catalogue, datasets
 from models.float_model import Images, ModelInfo
@@ -22,9 +25,12 @@ CHANNELS = (1, 3)
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """Pictures of samples with their labels, none where samples are no images; and the values that the model is given."""
+    """Pictures of samples with their labels, none where samples are no images; and the values that the model is given.
 
-    pictures: tuple[NDArray[np.uint8], ...]
+    A picture is a data URL: a file of Streamlit's would be gone when a page is left before the browser has fetched it.
+    """
+
+    pictures: tuple[str, ...]
     captions: tuple[str, ...]
     low: float
     high: float
@@ -42,7 +48,7 @@ def show_samples(info: ModelInfo, data: str, seed: int) -> None:
     with st.container(horizontal=True, gap="xsmall"):
         for image, caption in zip(strip.pictures, strip.captions, strict=True):
             alt = f"Calibration sample {caption}".strip()
-            st.image(image, caption=caption or None, width=STRIP_PIXELS, output_format="PNG", alt=alt)
+            st.image(image, caption=caption or None, width=STRIP_PIXELS, alt=alt)
     shape = " × ".join(map(str, info.input_shape))
     values = f"{shape} float32, values from {fmt.number(strip.low)} to {fmt.number(strip.high)}"
     colours = " Its channels are blue, green, red; they are drawn as red, green, blue." if info.preprocessing.bgr else ""
@@ -82,9 +88,14 @@ def _limits(info: ModelInfo, x: Images) -> tuple[NDArray[np.float32], NDArray[np
     return np.minimum(black, white), np.maximum(black, white)
 
 
-def _picture(x: NDArray[np.float32], low: NDArray[np.float32], high: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """A preprocessed sample as pixels, black to white over the values that pixels can take, each value a block of its own."""
-    pixels = np.clip((x - low) / np.maximum(high - low, np.finfo(np.float32).tiny), 0, 1) * 255
-    block = max(1, round(2 * STRIP_PIXELS / x.shape[0]))
-    big: NDArray[np.uint8] = np.repeat(np.repeat(pixels, block, axis=0), block, axis=1).round().astype(np.uint8)
-    return big[..., 0] if big.shape[-1] == 1 else big
+def _picture(x: NDArray[np.float32], low: NDArray[np.float32], high: NDArray[np.float32]) -> str:
+    """A preprocessed sample as pixels, black to white over the values that pixels can take, each value a block of its own.
+
+    Of a large sample every second, third, … row and column is drawn.
+    """
+    step = max(1, x.shape[0] // STRIP_PIXELS)
+    pixels = np.clip((x[::step, ::step] - low) / np.maximum(high - low, np.finfo(np.float32).tiny), 0, 1) * 255
+    block = max(1, round(2 * STRIP_PIXELS / pixels.shape[0]))
+    big = np.repeat(np.repeat(pixels, block, axis=0), block, axis=1).round().astype(np.uint8)
+    Image.fromarray(big[..., 0] if big.shape[-1] == 1 else big).save(file := BytesIO(), "PNG")
+    return f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"

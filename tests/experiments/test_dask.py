@@ -42,8 +42,16 @@ def children(cluster: Cluster) -> list[psutil.Process]:
     found = []
     for worker in running:
         with suppress(psutil.Error):
-            found += [child for child in worker.children() if "experiments.jobs.child" in child.cmdline()]
+            found += [child for child in worker.children() if "experiments.jobs.child" in command_of(child)]
     return found
+
+
+def command_of(process: psutil.Process) -> list[str]:
+    """Its words; none of one that has ended by now."""
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
 
 
 def trouble(home: Path, words: str = "") -> ClusterUnavailable | None:
@@ -70,7 +78,7 @@ def test_trials_overlap_on_all_hosts_and_latency_is_measured_on_one(store: Store
         again = store.submit(trials("dynamic_wi8"))
         (run,) = store.runs(experiment_id=again)
         # A process that has just finished its trial may still be on its way out.
-        own = wait_for(lambda: [one for one in children(cluster) if run["run_id"] in one.cmdline()], "a trial to cancel")
+        own = wait_for(lambda: [one for one in children(cluster) if run["run_id"] in command_of(one)], "a trial to cancel")
         store.cancel(experiment_id=again)
         assert statuses(wait_until_ended(store, again)) == ["cancelled"]
         assert not own[0].is_running()
@@ -105,7 +113,7 @@ def test_a_measurement_whose_host_is_lost_is_made_anew_elsewhere_and_nothing_els
         cluster.add_worker(host)
 
     def measuring() -> psutil.Process | None:
-        return next((child for child in children(cluster) if "latency" in child.cmdline()), None)
+        return next((child for child in children(cluster) if "latency" in command_of(child)), None)
 
     with working(home, QUANTSCOPE_SCHEDULER=cluster.address):
         experiment_id = store.submit(trials("float32", measurement=replace(QUICKEST, latency=LatencyProtocol.QUICK)))
