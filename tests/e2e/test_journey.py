@@ -88,7 +88,7 @@ def test_a_killed_trial_is_shown_as_failed_and_the_next_one_runs(server, visit) 
     page = visitor.open(f"/new?{quickest(101)}&new_techniques=tflite:dynamic_wi8,tflite:float32")
     page.get_by_role("button", name="Run", exact=True).click()
     os.kill(running_child(server).pid, signal.SIGKILL)
-    expect(page.get_by_text("Failed").first).to_be_visible(timeout=30_000)
+    expect(page.get_by_text(re.compile("Failed")).first).to_be_visible(timeout=30_000)
     expect(page.get_by_text("killed by signal 9 (SIGKILL)").first).to_be_visible()
     expect(page.get_by_test_id(MAIN).get_by_text("1 of 2 done, 1 failed", exact=True)).to_be_visible(
         timeout=1000 * TRIAL_SECONDS
@@ -122,4 +122,5 @@ def test_cancelling_ends_a_running_trial(server, visit) -> None:
     child = running_child(server)
     page.get_by_test_id(MAIN).get_by_role("button", name="Cancel all").click()
     expect(page.get_by_test_id(MAIN).get_by_text("0 of 2 done, 2 cancelled", exact=True)).to_be_visible(timeout=30_000)
+    expect(page.get_by_test_id(MAIN).get_by_text(re.compile("Cancelled"))).to_have_count(2)
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
