@@ -11,6 +11,7 @@ from pages._ui import format as fmt
 from pages._ui import playground_view as view
 from pages._ui import url_state
 from pages._ui.errors import show_error
+from pages._ui.fragments import fragment
 from quantizers.errors import QuantScopeError, TrialError, UnknownName
 from quantizers.sketch_file import SketchFile
 
@@ -72,7 +73,6 @@ def _choose_tensor() -> None:
     st.query_params.pop("play_clip", None)
 
 
-@st.fragment(run_every=POLL)
 def wait(model_id: str) -> None:
     """Shows how far the sketches of a model are, and the page once they are there."""
     sketches.ensure(model_id)
@@ -98,7 +98,7 @@ try:
         model_id = choose_model(run)
     file = sketches.find(model_id)
     if file is None:
-        wait(model_id)
+        fragment(wait, every=POLL)(model_id)
     else:
         with right:
             name = choose_tensor(file)

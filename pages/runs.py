@@ -16,6 +16,7 @@ from experiments.store.listing import Filters, Order, Row
 from pages._ui import format as fmt
 from pages._ui import run_actions
 from pages._ui.errors import show_empty
+from pages._ui.fragments import fragment
 from pages._ui.outcome import BADGES
 from pages._ui.run_details import show_details
 from pages._ui.run_table import COLUMNS, table
@@ -129,7 +130,7 @@ def show(library: Library) -> None:
         return
     chosen = choose(facets)
     polling = _active(facets)
-    st.fragment(listing, run_every=POLL if polling else None)(library, *chosen, polling)
+    fragment(listing, every=POLL if polling else None)(library, *chosen, polling)
 
 
 st.title("Runs")

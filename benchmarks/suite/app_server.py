@@ -37,8 +37,8 @@ class Server:
 
 
 @contextmanager
-def running_app(home: Path) -> Iterator[Server]:
-    """Starts the app on a free port, waits until it is healthy, and ends it with all it started.
+def running_app(home: Path, script: Path = ROOT / "app.py") -> Iterator[Server]:
+    """Starts the app, or another one, on a free port, waits until it is healthy, and ends it with all it started.
 
     Raises:
         RuntimeError: it does not start; the message holds its log.
@@ -47,7 +47,7 @@ def running_app(home: Path) -> Iterator[Server]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     home.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port), "--server.headless", "true"]
+    command = [sys.executable, "-m", "streamlit", "run", str(script), "--server.port", str(port), "--server.headless", "true"]
     with (home / "server.log").open("wb") as log:
         started = psutil.Popen(command, cwd=ROOT, env=os.environ | {"QUANTSCOPE_HOME": str(home)}, stdout=log, stderr=log)
     server = Server(f"http://127.0.0.1:{port}", home, started)

@@ -16,6 +16,7 @@ from pages._ui import format as fmt
 from pages._ui import reading
 from pages._ui.closed_loop import Change, Possible, Setting, experiment, possible
 from pages._ui.errors import show_error
+from pages._ui.fragments import fragment
 from pages._ui.options import OPTION_TITLES
 from pages._ui.outcome import error_words, stage_words
 from quantizers.errors import InputError
@@ -115,7 +116,7 @@ def wait_for(library: Library, run_ids: Sequence[str]) -> None:
         if run["run_id"] not in active:
             st.markdown(f"**{fmt.run_name(run)}** {error_words(run)}")
     if active:
-        st.fragment(_progress, run_every=POLL)(library, active)
+        fragment(_progress, every=POLL)(library, active)
 
 
 def _progress(library: Library, run_ids: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from pages._ui import url_state
 from pages._ui.charts import show as show_chart
 from pages._ui.drag import answer_quickly, figures, histogram, moved, slider
 from pages._ui.errors import show_error
+from pages._ui.fragments import fragment
 from pages._ui.inspector_charts import Channels, channels_figure, channels_finding
 from pages._ui.playground_answers import FLOAT_BYTES, Axis, Grain, drawing, finding, finer, projected_bytes
 from pages._ui.theme import palette
@@ -51,7 +52,7 @@ def show(file: SketchFile, name: str, run: Mapping[str, Any] | None) -> None:
     weight = layer["weight"] if layer and layer["quantized"] else {}
     grain, scheme = _choose_grid(summary, weight)
     st.caption(_describe(summary, run, weight))
-    _live(file.path, summary, grain, scheme, int(weight.get("bits") or 8))
+    fragment(_live)(file.path, summary, grain, scheme, int(weight.get("bits") or 8))
     left, right = st.columns(2)
     with left:
         _channels(summary)
@@ -96,7 +97,6 @@ def _describe(summary: TensorSummary, run: Mapping[str, Any] | None, weight: Map
     return text
 
 
-@st.fragment
 def _live(path: Path, summary: TensorSummary, grain: Grain, scheme: Scheme, first_bits: int) -> None:
     """What is drawn anew while a person drags: nothing else of the page is."""
     bits = _bits(first_bits)

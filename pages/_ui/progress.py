@@ -19,6 +19,7 @@ from pages._ui import estimates, reading, url_state
 from pages._ui import format as fmt
 from pages._ui.address import address_of
 from pages._ui.errors import show_error
+from pages._ui.fragments import fragment
 from pages._ui.outcome import badge, conditions_words, error_words, result_words, stage_words, tally
 from pages._ui.training import show_curves
 from quantizers.errors import UnknownName
@@ -47,7 +48,7 @@ def show_experiment(library: Library, experiment_id: str) -> None:
     st.title(f"Experiment on {runs[0]['model']}")
     st.caption(f"Each trial: {conditions_words(runs[0]['measurement'])}.")
     reused = library.runs(url_state.read_list(REUSED))
-    st.fragment(_watch, run_every=POLL if told.active else None)(library, experiment_id, reused, _standing(told))
+    fragment(_watch, every=POLL if told.active else None)(library, experiment_id, reused, _standing(told))
     for run in reused:
         _row(library, run, f"measured {fmt.day(run['finished'])}")
     waiting = [run for run in told.runs if run["status"] == Status.QUEUED.value and not run["progress"]]

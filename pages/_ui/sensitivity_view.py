@@ -18,6 +18,7 @@ from pages._ui import url_state
 from pages._ui.charts import show
 from pages._ui.charts_layers import Order
 from pages._ui.errors import show_error
+from pages._ui.fragments import fragment
 from pages._ui.sensitivity import Request
 from pages._ui.theme import palette
 from quantizers.errors import UnknownName
@@ -80,7 +81,7 @@ def document_of(analyses: Analyses, spec: AnalysisSpec, sentence: str, label: st
     """The document of an analysis that is done; else what can be done to have it, which is drawn."""
     state = analyses.state(spec)
     if state.status is Status.RUNNING:
-        st.fragment(_progress, run_every=POLL)(analyses, spec, key)
+        fragment(_progress, every=POLL)(analyses, spec, key)
     elif state.document is None:
         _offer(analyses, spec, state, sentence, label, key)
     return state.document

@@ -19,6 +19,7 @@ from experiments.store.store import Store
 from pages._ui import format as fmt
 from pages._ui import reading
 from pages._ui.errors import show_error
+from pages._ui.fragments import fragment
 from pages._ui.outcome import stage_words, tally
 from quantizers.errors import QuantScopeError, StoreError
 from quantizers.schema import Status
@@ -41,7 +42,7 @@ def show_tray() -> None:
     _announce(store, list(active))
     if active:
         with st.bottom:
-            st.fragment(_tray, run_every=POLL)(list(active))
+            fragment(_tray, every=POLL)(list(active))
 
 
 def _announce(store: Store, active: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 from models import inspect_process, mine
 from models.float_model import ModelInfo
 from pages._ui.errors import show_error
+from pages._ui.fragments import fragment
 from quantizers.errors import BadModel, QuantScopeError
 
 POLL_SECONDS = 0.5
@@ -71,7 +72,7 @@ def show_task(kind: str) -> bool:
     if task is None:
         return False
     if not task.future.done():
-        st.fragment(_progress, run_every=POLL_SECONDS)(task)
+        fragment(_progress, every=POLL_SECONDS)(task)
         return True
     error = task.future.exception()
     if error is None:
