@@ -17,6 +17,8 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks._session import THREAD_VARIABLES
+
 ORPHANED = 70
 """The exit code of a process that found itself without its worker."""
 NICENESS = 10
@@ -24,7 +26,6 @@ CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/
 AUTOGROUP = Path("/proc/self/autogroup")
 """“/autogroup-123 nice 0”, see sched(7)."""
 _PR_SET_PDEATHSIG = 1
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
 
 
 def hold_leash(*, to_thread: bool = True) -> None:
@@ -74,7 +75,7 @@ def step_back() -> None:
 
 def thread_limits(threads: int) -> dict[str, str]:
     """Environment variables for libraries that would otherwise take all cores; they read them when they are loaded."""
-    return dict.fromkeys(_THREAD_VARIABLES, str(threads))
+    return dict.fromkeys((*THREAD_VARIABLES, "TF_NUM_INTRAOP_THREADS"), str(threads))
 
 
 def interrupt(process: subprocess.Popen[bytes], *, force: bool = False) -> None:
