@@ -39,7 +39,7 @@ class SessionProcess:
         self.opened = self._answer()
 
     def block(self, runs: int, seconds: float, limit_seconds: float) -> Answer:
-        """Runs one block; the answer holds "samples_ns", "runs" and "seconds".
+        """Runs one block; the answer holds "samples_ns", "runs", "seconds" and "probe_ns".
 
         Raises:
             BackendCrashed: the process died.

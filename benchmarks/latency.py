@@ -1,11 +1,13 @@
 """Latency that can be trusted: every candidate alone in fresh processes, blocks interleaved in random order, raw samples kept.
 
 Interleaving makes drift of the machine hit all candidates alike. Several processes each, because the luck of one process, where
-its memory happens to lie, lasts as long as it does.
+its memory happens to lie, lasts as long as it does. A block during which something else was at work on the same core is
+measured again: that is told by a fixed piece of work before and after it, never by how long the model itself took.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks._session import Answer, SessionProcess, open_session
-from benchmarks.protocol import BLOCKS, Protocol
+from benchmarks.protocol import BLOCKS, DISTURBED, Protocol
 from quantizers.adapter import Batch, Report
 from quantizers.errors import QuantScopeError
 from quantizers.schema import Backend, Options
@@ -38,18 +40,38 @@ class Candidate:
 class Timing:
     """What was measured of one candidate: samples [n] in ns, with the block [n] and the process [n] each comes from.
 
-    Of a block with very many runs the samples are an even selection. The rest are medians over the processes: `load_ms` covers
-    opening, compiling and preparing the input, `first_ms` is the first inference, `peak_rss_bytes` the most memory held while
-    loading and warming up, `runtime_baseline_bytes` what the runtime alone held before the artefact was opened.
+    Of a block with very many runs the samples are an even selection; `repeated` blocks were disturbed and left out. The rest
+    are medians over the processes: `load_ms` covers opening, compiling and preparing the input, `first_ms` is the first
+    inference, `peak_rss_bytes` the most memory held while loading and warming up, `runtime_baseline_bytes` what the runtime
+    alone held before the artefact was opened.
     """
 
     samples_ns: NDArray[np.int64]
     blocks: NDArray[np.int64]
     processes: NDArray[np.int64]
+    repeated: int
     load_ms: float
     first_ms: float
     peak_rss_bytes: int
     runtime_baseline_bytes: int
+
+
+@dataclass
+class _Watch:
+    """Tells blocks that something else disturbed, and has so many of them repeated as there is patience for."""
+
+    patience: int
+    fastest_ns: int = sys.maxsize
+
+    def saw(self, probe_ns: int) -> None:
+        self.fastest_ns = min(self.fastest_ns, probe_ns)
+
+    def repeats(self, probe_ns: int) -> bool:
+        """Whether the block of this probe is to be measured again."""
+        self.saw(probe_ns)
+        again = self.patience > 0 and probe_ns > DISTURBED * self.fastest_ns
+        self.patience -= again
+        return again
 
 
 @dataclass
@@ -61,9 +83,14 @@ class _Record:
     samples: list[list[int]] = field(default_factory=list)
     runs: int = 0
     seconds: float = 0.0
+    repeated: int = 0
 
-    def run_block(self, process: SessionProcess, protocol: Protocol) -> None:
-        answer = process.block(protocol.block_runs, protocol.block_seconds, protocol.block_limit_seconds)
+    def run_block(self, process: SessionProcess, protocol: Protocol, watch: _Watch) -> None:
+        while True:
+            answer = process.block(protocol.block_runs, protocol.block_seconds, protocol.block_limit_seconds)
+            if not watch.repeats(answer["probe_ns"]):
+                break
+            self.repeated += 1
         self.processes.append(len(self.opened) - 1)
         self.samples.append(answer["samples_ns"])
         self.runs += answer["runs"]
@@ -75,6 +102,7 @@ class _Record:
             samples_ns=np.concatenate(self.samples).astype(np.int64),
             blocks=np.repeat(np.arange(len(sizes)), sizes),
             processes=np.repeat(self.processes, sizes),
+            repeated=self.repeated,
             load_ms=median(one["load_ms"] for one in self.opened),
             first_ms=median(one["first_ms"] for one in self.opened),
             peak_rss_bytes=int(median(one["peak_rss_bytes"] for one in self.opened)),
@@ -110,6 +138,7 @@ def measure_each(
     records = {one.key: _Record() for one in candidates}
     failures: dict[str, QuantScopeError] = {}
     order, generation, generations = np.random.default_rng(seed), 0, 1
+    watch = _Watch(BLOCKS * len(candidates))
     with TemporaryDirectory(prefix="quantscope-latency-") as folder:
         file = Path(folder) / "batch.npy"
         np.save(file, batch)
@@ -123,12 +152,13 @@ def measure_each(
                     with _left_out(one.key, failures):
                         opened = open_session(one.backend, one.artefact, one.options, file, threads)
                         processes[one.key] = stack.enter_context(opened)
+                        watch.saw(processes[one.key].opened["probe_ns"])
                 if generation == 0:
                     generations = protocol.processes((time.monotonic() - began) / len(alive))
                 generation += 1
                 report((generation - 0.5) / generations, f"Measuring latency, {generation} of {generations}")
                 last = generation == generations
-                _interleave(processes, records, failures, protocol, order, -(-BLOCKS // generations), last=last)
+                _interleave(processes, records, failures, protocol, watch, order, -(-BLOCKS // generations), last=last)
     report(1.0, "Latency measured")
     return {key: failures.get(key) or record.timing() for key, record in records.items()}
 
@@ -147,6 +177,7 @@ def _interleave(
     records: Mapping[str, _Record],
     failures: dict[str, QuantScopeError],
     protocol: Protocol,
+    watch: _Watch,
     order: np.random.Generator,
     rounds: int,
     *,
@@ -163,5 +194,5 @@ def _interleave(
     while rounds > 0 or (last and unsatisfied()):
         for key in order.permutation([key for key in processes if key not in failures]):
             with _left_out(key, failures):
-                records[key].run_block(processes[key], protocol)
+                records[key].run_block(processes[key], protocol, watch)
         rounds -= 1

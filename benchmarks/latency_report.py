@@ -14,7 +14,11 @@ from benchmarks.latency import Timing
 RESAMPLES = 2000
 LEAST_FOR_P90, LEAST_FOR_P99 = 44, 459
 """Samples from which a percentile is reported."""
-NOISY_IQR, NOISY_DRIFT = 0.10, 0.05
+NOISY_IQR, NOISY_DRIFT, NOISY_BLOCKS = 0.10, 0.05, 0.10
+CLOCK_DRIFT = 0.007
+"""How far p50s of one model scatter between measurements on a quiet machine, as a standard deviation of their logarithms: 0.65
+to 0.75 %, measured six times within five minutes. The clock drifts more slowly than a measurement lasts; ratios do not feel it.
+"""
 Interval = tuple[float, float]
 NO_EAGER = "only PyTorch has an eager mode"
 
@@ -29,8 +33,8 @@ class Verdict(StrEnum):
 class Latency:
     """Latency of one candidate beside its baseline. `speedup` is baseline p50 ÷ own p50, above 1 when faster.
 
-    `noisy` warns of a spread (IQR ÷ median) over 10 % or of a block's median more than 5 % off. `n` counts the samples, and
-    throughput is that of all of them, slow ones too.
+    `noisy` warns of a spread (IQR ÷ median) over 10 % or of a tenth of the blocks with a median more than 5 % off. `n` counts
+    the samples, and throughput is that of all of them, slow ones too; `repeated_blocks` were disturbed and are not among them.
     """
 
     threads: int
@@ -45,6 +49,7 @@ class Latency:
     iqr_ms: float
     throughput_per_s: float
     noisy: bool
+    repeated_blocks: int
     baseline: str
     float_p50_ms: float
     speedup: float
@@ -82,6 +87,7 @@ def summarise(candidate: Timing, baseline: Timing, eager: Timing | None, *, thre
         iqr_ms=_iqr(candidate) / 1e6,
         throughput_per_s=batch * own.size / (float(own.sum()) / 1e9),
         noisy=_noisy(candidate) or _noisy(baseline),
+        repeated_blocks=candidate.repeated,
         baseline="float32",
         float_p50_ms=_p50(baseline) / 1e6,
         speedup=speedup,
@@ -97,7 +103,7 @@ def summarise(candidate: Timing, baseline: Timing, eager: Timing | None, *, thre
 
 
 def _ratio_interval(ratio: float, timings: Sequence[Timing]) -> Interval:
-    """95 % interval of a `ratio` of two p50s, from how far processes differ that ran the same thing side by side.
+    """95 % interval of a `ratio` of the p50s of the first two, from how far processes differ that ran side by side.
 
     log p50 = candidate + generation of processes + luck of the one process: a two-way analysis of variance without
     repetitions, whose remainder is the luck. With two candidates it is the paired t-interval of their log ratio. A bootstrap
@@ -110,8 +116,16 @@ def _ratio_interval(ratio: float, timings: Sequence[Timing]) -> Interval:
     luck = logs - logs.mean(axis=0) - logs.mean(axis=1, keepdims=True) + logs.mean()
     freedom = (candidates - 1) * (generations - 1)
     deviation = np.sqrt((luck**2).sum() / freedom * 2 / generations)
-    factor = float(np.exp(stdtrit(freedom, 0.975) * deviation))
-    return ratio / factor, ratio * factor
+    return _around(logs[1].mean() - logs[0].mean(), stdtrit(freedom, 0.975) * deviation, ratio)
+
+
+def _around(centre: float, reach: float, value: float) -> Interval:
+    """What lies within `reach` of a mean of logarithms over processes, and `value`, the figure of all samples.
+
+    The middle is that of the processes: a disturbance of about half of the time takes a median of all samples from one end of
+    its range to the other, so that two measurements, each with an interval around its own median, would contradict each other.
+    """
+    return min(value, float(np.exp(centre - reach))), max(value, float(np.exp(centre + reach)))
 
 
 def _p50_interval(timing: Timing, beside: Sequence[Timing], random: np.random.Generator) -> Interval:
@@ -124,14 +138,19 @@ def _p50_interval(timing: Timing, beside: Sequence[Timing], random: np.random.Ge
 
 
 def _interval_over_processes(timing: Timing, beside: Sequence[Timing]) -> Interval:
-    """Student's t on the log p50s of processes; how much they scatter is learnt from all that were measured `beside`."""
-    from scipy.special import stdtrit
+    """Student's t on the log p50s of processes; how much they scatter is learnt from all that were measured `beside`.
 
-    logs = [np.log(_p50s(one, one.processes)) for one in beside]
-    freedom = sum(len(one) - 1 for one in logs)
-    scatter = np.sqrt(sum(float(((one - one.mean()) ** 2).sum()) for one in logs) / freedom)
-    factor = float(np.exp(stdtrit(freedom, 0.975) * scatter / np.sqrt(len(logs[0]))))
-    return _p50(timing) / factor / 1e6, _p50(timing) * factor / 1e6
+    What disturbs a machine hits those that run side by side alike, so they add no degrees of freedom. What the clock does over
+    minutes no measurement of seconds can show: it is added.
+    """
+    from scipy.special import ndtri, stdtrit
+
+    logs = np.log([_p50s(one, one.processes) for one in beside])
+    generations = logs.shape[1]
+    scatter = np.sqrt(logs.var(axis=1, ddof=1).mean())
+    reach = float(np.hypot(stdtrit(generations - 1, 0.975) * scatter / np.sqrt(generations), ndtri(0.975) * CLOCK_DRIFT))
+    low, high = _around(logs[0].mean(), reach, _p50(timing))
+    return low / 1e6, high / 1e6
 
 
 def _interval_over_blocks(timing: Timing, random: np.random.Generator) -> Interval:
@@ -169,8 +188,8 @@ def _verdict(ratio: Interval) -> Verdict:
 
 def _noisy(timing: Timing) -> bool:
     overall = _p50(timing)
-    drift = float(np.abs(_p50s(timing, timing.blocks) - overall).max())
-    return _iqr(timing) / overall > NOISY_IQR or drift / overall > NOISY_DRIFT
+    off = np.abs(_p50s(timing, timing.blocks) / overall - 1) > NOISY_DRIFT
+    return _iqr(timing) / overall > NOISY_IQR or float(off.mean()) >= NOISY_BLOCKS
 
 
 def _p50(timing: Timing) -> float:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-BLOCKS = 10
-"""Blocks each candidate runs in at least: an interval is bootstrapped from them, so more than a handful."""
+BLOCKS = 30
+"""Blocks each candidate runs in at least. Many short ones meet what comes and goes on a machine equally often as those beside
+them: with something else at work for a third of the time, ratios of repeated measurements scattered by 5.5 % in 10 blocks and
+by 1.3 % in 30 of the same total length.
+"""
 FEWEST_PROCESSES, MOST_PROCESSES = 2, 5
 """A model is a little faster or slower in every new process, by where its memory happens to lie: measured 0.3 to 0.6 % between
 processes, against 0.2 % within one. An interval that knows only one process calls a model faster than itself (Mytkowicz et
 al. 2009, Producing Wrong Data Without Doing Anything Obviously Wrong).
 """
+DISTURBED = 1.25
+"""How many times longer than at best a fixed piece of work takes when something else is at work on the same core."""
 WARM_UP_RUNS = 10
 WARM_UP_SECONDS = 0.5
 
@@ -19,7 +24,8 @@ WARM_UP_SECONDS = 0.5
 class Protocol:
     """Each candidate runs until it has `runs` and `seconds`, or until `limit_seconds` of its own running time.
 
-    About `opening_seconds` are spent on loading each candidate anew.
+    On a machine with other work, blocks that are repeated can take as long again. About `opening_seconds` are spent on loading
+    each candidate anew.
     """
 
     runs: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import streamlit as st
 
@@ -61,6 +62,7 @@ def _body(library: Library, run_id: str) -> None:
         _labels(library, run)
     _table("Asked for", _asked(run))
     _steps(run)
+    _table("Latency and memory", _timed(run))
     _table("Measured on", _measured(run))
     if done:
         st.markdown("**Files**")
@@ -88,6 +90,34 @@ def _asked(run: RunDocument) -> dict[str, str]:
         "Run": f"`{run['run_id']}`",
     }
     return rows
+
+
+def _timed(run: RunDocument) -> dict[str, str]:
+    """What the cards leave out: the tail, starting up, throughput, memory, and how quiet the machine was."""
+    latency, memory = run.get("latency"), run.get("memory")
+    rows: dict[str, str] = {}
+    if latency:
+        of_n = f"{fmt.count(latency['n'])} timed runs"
+        rows = {
+            "p50": f"{fmt.milliseconds(latency['p50_ms'])} {fmt.interval(latency['p50_ci95_ms'], fmt.number)}, of {of_n}",
+            "p90": fmt.milliseconds(latency["p90_ms"]) if latency["p90_ms"] else latency["p90_ms_why_not"],
+            "p99": fmt.milliseconds(latency["p99_ms"]) if latency["p99_ms"] else latency["p99_ms_why_not"],
+            "Middle half spans": fmt.milliseconds(latency["iqr_ms"]),
+            "Throughput": f"{fmt.number(latency['throughput_per_s'])} samples/s in batches of {latency['batch']}",
+            "Loading": fmt.milliseconds(latency["load_ms"]),
+            "First inference": fmt.milliseconds(latency["first_ms"]),
+            "Machine": _quiet(latency),
+        }
+    if memory:
+        own = memory["peak_rss_bytes"] - memory["runtime_baseline_bytes"]
+        rows["Peak memory"] = f"{fmt.size(own)} above the {fmt.size(memory['runtime_baseline_bytes'])} of the runtime alone"
+    return rows
+
+
+def _quiet(latency: Mapping[str, Any]) -> str:
+    words = "noisy: times scatter or drift, see the interval" if latency["noisy"] else "quiet"
+    repeated = latency.get("repeated_blocks")  # older runs do not have it
+    return words + (f"; {fmt.count(repeated)} disturbed blocks were measured again" if repeated else "")
 
 
 def _measured(run: RunDocument) -> dict[str, str]:

@@ -134,6 +134,7 @@ def _latency(backend: str, technique: str) -> dict[str, Any]:
         "p50_ci95_ms": [p50 * 0.99, p50 * 1.01],
         "throughput_per_s": 1000 / p50,
         "noisy": False,
+        "repeated_blocks": 2,
         "baseline": "float32",
         "float_p50_ms": base,
         "eager_p50_ms": None,
