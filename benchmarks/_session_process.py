@@ -120,13 +120,13 @@ def run_block(session: Session, prepared: Any, runs: int, seconds: float, limit_
 
     "probe_ns" is the slower of the probes before and after.
     """
-    probed = probe()
     clock, run = time.perf_counter_ns, session.run
     began = clock()
     for _ in range(LEAD_IN_RUNS):
         run(prepared)
         if clock() - began > LEAD_IN_SECONDS * 1e9:
             break
+    probed = probe()  # not earlier: a core that has been idle takes a moment to get going
     samples: list[int] = []
     spent, enough, limit = 0, int(seconds * 1e9), int(limit_seconds * 1e9)
     gc.collect()
@@ -138,8 +138,9 @@ def run_block(session: Session, prepared: Any, runs: int, seconds: float, limit_
         samples.append(took)
         spent += took
     gc.enable()
+    kept = min(len(samples), MOST_SAMPLES)
     return {
-        "samples_ns": samples[:: -(-len(samples) // MOST_SAMPLES)],
+        "samples_ns": [samples[position * len(samples) // kept] for position in range(kept)],
         "runs": len(samples),
         "seconds": spent / 1e9,
         "probe_ns": max(probed, probe()),

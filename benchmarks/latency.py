@@ -2,7 +2,8 @@
 
 Interleaving makes drift of the machine hit all candidates alike. Several processes each, because the luck of one process, where
 its memory happens to lie, lasts as long as it does. A block during which something else was at work on the same core is
-measured again: that is told by a fixed piece of work before and after it, never by how long the model itself took.
+measured again while there is time: that is told, for models of one thread, by a fixed piece of work before and after it, never
+by how long the model itself took.
 """
 
 from __future__ import annotations
@@ -40,38 +41,36 @@ class Candidate:
 class Timing:
     """What was measured of one candidate: samples [n] in ns, with the block [n] and the process [n] each comes from.
 
-    Of a block with very many runs the samples are an even selection; `repeated` blocks were disturbed and left out. The rest
-    are medians over the processes: `load_ms` covers opening, compiling and preparing the input, `first_ms` is the first
-    inference, `peak_rss_bytes` the most memory held while loading and warming up, `runtime_baseline_bytes` what the runtime
-    alone held before the artefact was opened.
+    Of a block with very many runs the samples are an even selection. `repeated` blocks were disturbed by something else and
+    left out; of those that are here, it is the share `disturbed`. The rest are medians over the processes: `load_ms` covers
+    opening, compiling and preparing the input, `first_ms` is the first inference, `peak_rss_bytes` the most memory held while
+    loading and warming up, `runtime_baseline_bytes` what the runtime alone held before the artefact was opened.
     """
 
     samples_ns: NDArray[np.int64]
     blocks: NDArray[np.int64]
     processes: NDArray[np.int64]
     repeated: int
+    disturbed: float
     load_ms: float
     first_ms: float
     peak_rss_bytes: int
     runtime_baseline_bytes: int
 
 
-@dataclass
 class _Watch:
-    """Tells blocks that something else disturbed, and has so many of them repeated as there is patience for."""
+    """Tells blocks that something else disturbed by how long a fixed piece of work took beside them."""
 
-    patience: int
-    fastest_ns: int = sys.maxsize
+    def __init__(self, threads: int) -> None:
+        # A model of several threads has some that spin for a while after a run: they would be taken for somebody else's.
+        self._trusted = threads == 1
+        self._fastest_ns = sys.maxsize
 
     def saw(self, probe_ns: int) -> None:
-        self.fastest_ns = min(self.fastest_ns, probe_ns)
+        self._fastest_ns = min(self._fastest_ns, probe_ns)
 
-    def repeats(self, probe_ns: int) -> bool:
-        """Whether the block of this probe is to be measured again."""
-        self.saw(probe_ns)
-        again = self.patience > 0 and probe_ns > DISTURBED * self.fastest_ns
-        self.patience -= again
-        return again
+    def disturbed(self, probe_ns: int) -> bool:
+        return self._trusted and probe_ns > DISTURBED * self._fastest_ns
 
 
 @dataclass
@@ -81,28 +80,34 @@ class _Record:
     opened: list[Answer] = field(default_factory=list)
     processes: list[int] = field(default_factory=list)
     samples: list[list[int]] = field(default_factory=list)
+    probes: list[int] = field(default_factory=list)
     runs: int = 0
     seconds: float = 0.0
     repeated: int = 0
+    repeated_seconds: float = 0.0
 
     def run_block(self, process: SessionProcess, protocol: Protocol, watch: _Watch) -> None:
         while True:
             answer = process.block(protocol.block_runs, protocol.block_seconds, protocol.block_limit_seconds)
-            if not watch.repeats(answer["probe_ns"]):
+            watch.saw(answer["probe_ns"])
+            if not watch.disturbed(answer["probe_ns"]) or self.repeated_seconds >= protocol.seconds:
                 break
             self.repeated += 1
+            self.repeated_seconds += answer["seconds"]
         self.processes.append(len(self.opened) - 1)
         self.samples.append(answer["samples_ns"])
+        self.probes.append(answer["probe_ns"])
         self.runs += answer["runs"]
         self.seconds += answer["seconds"]
 
-    def timing(self) -> Timing:
+    def timing(self, watch: _Watch) -> Timing:
         sizes = [len(block) for block in self.samples]
         return Timing(
             samples_ns=np.concatenate(self.samples).astype(np.int64),
             blocks=np.repeat(np.arange(len(sizes)), sizes),
             processes=np.repeat(self.processes, sizes),
             repeated=self.repeated,
+            disturbed=float(np.mean([watch.disturbed(probe_ns) for probe_ns in self.probes])),
             load_ms=median(one["load_ms"] for one in self.opened),
             first_ms=median(one["first_ms"] for one in self.opened),
             peak_rss_bytes=int(median(one["peak_rss_bytes"] for one in self.opened)),
@@ -116,7 +121,7 @@ Outcome = Timing | QuantScopeError
 def measure(
     candidates: Sequence[Candidate], batch: Batch, protocol: Protocol, threads: int, seed: int, report: Report
 ) -> dict[str, Timing]:
-    """Times `candidates` on one `batch` side by side; blocks of one number lie side by side in time.
+    """Times `candidates` on one `batch` side by side: a block of each in random order, and so on.
 
     Raises:
         QuantScopeError: what opening an artefact raised.
@@ -138,8 +143,7 @@ def measure_each(
     records = {one.key: _Record() for one in candidates}
     failures: dict[str, QuantScopeError] = {}
     order, generation, generations = np.random.default_rng(seed), 0, 1
-    # A model of several threads has some that spin for a while after a run: they would be taken for somebody else's.
-    watch = _Watch(BLOCKS * len(candidates) if threads == 1 else 0)
+    watch = _Watch(threads)
     with TemporaryDirectory(prefix="quantscope-latency-") as folder:
         file = Path(folder) / "batch.npy"
         np.save(file, batch)
@@ -161,7 +165,7 @@ def measure_each(
                 last = generation == generations
                 _interleave(processes, records, failures, protocol, watch, order, -(-BLOCKS // generations), last=last)
     report(1.0, "Latency measured")
-    return {key: failures.get(key) or record.timing() for key, record in records.items()}
+    return {key: failures.get(key) or record.timing(watch) for key, record in records.items()}
 
 
 @contextmanager

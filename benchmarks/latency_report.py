@@ -33,8 +33,9 @@ class Verdict(StrEnum):
 class Latency:
     """Latency of one candidate beside its baseline. `speedup` is baseline p50 ÷ own p50, above 1 when faster.
 
-    `noisy` warns of a spread (IQR ÷ median) over 10 % or of a tenth of the blocks with a median more than 5 % off. `n` counts
-    the samples, and throughput is that of all of them, slow ones too; `repeated_blocks` were disturbed and are not among them.
+    `noisy` warns of a spread (IQR ÷ median) over 10 %, or of a tenth of the blocks with a median more than 5 % off or with
+    something else at work. `n` counts the samples that were kept, and throughput is that of all of them, slow ones too;
+    `repeated_blocks` were disturbed and are not among them.
     """
 
     threads: int
@@ -129,7 +130,7 @@ def _around(centre: float, reach: float, value: float) -> Interval:
 
 
 def _p50_interval(timing: Timing, beside: Sequence[Timing], random: np.random.Generator) -> Interval:
-    """95 % interval of the p50 in ms: as wide as blocks differ, or as processes do, whichever is wider.
+    """95 % interval of the p50 in ms: it covers both what blocks and what processes say.
 
     A process keeps its luck as long as it lives, which blocks within it cannot show.
     """
@@ -140,15 +141,14 @@ def _p50_interval(timing: Timing, beside: Sequence[Timing], random: np.random.Ge
 def _interval_over_processes(timing: Timing, beside: Sequence[Timing]) -> Interval:
     """Student's t on the log p50s of processes; how much they scatter is learnt from all that were measured `beside`.
 
-    What disturbs a machine hits those that run side by side alike, so they add no degrees of freedom. What the clock does over
-    minutes no measurement of seconds can show: it is added.
+    What the clock does over minutes no measurement of seconds can show: it is added.
     """
     from scipy.special import ndtri, stdtrit
 
     logs = np.log([_p50s(one, one.processes) for one in beside])
-    generations = logs.shape[1]
-    scatter = np.sqrt(logs.var(axis=1, ddof=1).mean())
-    reach = float(np.hypot(stdtrit(generations - 1, 0.975) * scatter / np.sqrt(generations), ndtri(0.975) * CLOCK_DRIFT))
+    timings, generations = logs.shape
+    deviation = np.sqrt(logs.var(axis=1, ddof=1).mean() / generations)
+    reach = float(np.hypot(stdtrit(timings * (generations - 1), 0.975) * deviation, ndtri(0.975) * CLOCK_DRIFT))
     low, high = _around(logs[0].mean(), reach, _p50(timing))
     return low / 1e6, high / 1e6
 
@@ -189,7 +189,7 @@ def _verdict(ratio: Interval) -> Verdict:
 def _noisy(timing: Timing) -> bool:
     overall = _p50(timing)
     off = np.abs(_p50s(timing, timing.blocks) / overall - 1) > NOISY_DRIFT
-    return _iqr(timing) / overall > NOISY_IQR or float(off.mean()) >= NOISY_BLOCKS
+    return _iqr(timing) / overall > NOISY_IQR or max(float(off.mean()), timing.disturbed) >= NOISY_BLOCKS
 
 
 def _p50(timing: Timing) -> float:

@@ -22,10 +22,10 @@ WARM_UP_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """Each candidate runs until it has `runs` and `seconds`, or until `limit_seconds` of its own running time.
+    """Each candidate runs until it has `runs` and `seconds`, or until about `limit_seconds` of its own running time.
 
-    On a machine with other work, blocks that are repeated can take as long again. About `opening_seconds` are spent on loading
-    each candidate anew.
+    Blocks that are repeated, on a machine with other work, take up to `seconds` more. About `opening_seconds` are spent on
+    loading each candidate anew.
     """
 
     runs: int

@@ -47,10 +47,16 @@ def reusable(store: Store, trials: Sequence[TrialSpec]) -> dict[str, RunDocument
     reused = {}
     for trial in trials:
         for run_id in candidates.get(trial.digest, ()):
-            if _still_true(trial, documents[run_id]["provenance"]):
+            if _timed_alike(documents[run_id]) and _still_true(trial, documents[run_id]["provenance"]):
                 reused[trial.digest] = documents[run_id]
                 break
     return reused
+
+
+def _timed_alike(run: RunDocument) -> bool:
+    """Whether a latency, if there is one, was measured by today's rules: before them no block was repeated."""
+    latency = run.get("latency")
+    return not latency or "repeated_blocks" in latency
 
 
 def _still_true(trial: TrialSpec, provenance: Mapping[str, object]) -> bool:

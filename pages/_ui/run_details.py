@@ -97,9 +97,9 @@ def _timed(run: RunDocument) -> dict[str, str]:
     latency, memory = run.get("latency"), run.get("memory")
     rows: dict[str, str] = {}
     if latency:
-        of_n = f"{fmt.count(latency['n'])} timed runs"
+        of_n = f"median of {fmt.count(latency['n'])} samples"
         rows = {
-            "p50": f"{fmt.milliseconds(latency['p50_ms'])} {fmt.interval(latency['p50_ci95_ms'], fmt.number)}, of {of_n}",
+            "p50": f"{fmt.milliseconds(latency['p50_ms'])} {fmt.interval(latency['p50_ci95_ms'], fmt.number)}, {of_n}",
             "p90": fmt.milliseconds(latency["p90_ms"]) if latency["p90_ms"] else latency["p90_ms_why_not"],
             "p99": fmt.milliseconds(latency["p99_ms"]) if latency["p99_ms"] else latency["p99_ms_why_not"],
             "Middle half spans": fmt.milliseconds(latency["iqr_ms"]),
@@ -115,9 +115,9 @@ def _timed(run: RunDocument) -> dict[str, str]:
 
 
 def _quiet(latency: Mapping[str, Any]) -> str:
-    words = "noisy: times scatter or drift, see the interval" if latency["noisy"] else "quiet"
+    words = "noisy: times scatter or drift, or something else was at work" if latency["noisy"] else "quiet"
     repeated = latency.get("repeated_blocks")  # older runs do not have it
-    return words + (f"; {fmt.count(repeated)} disturbed blocks were measured again" if repeated else "")
+    return words + (f"; blocks measured again because something else was at work: {fmt.count(repeated)}" if repeated else "")
 
 
 def _measured(run: RunDocument) -> dict[str, str]:

@@ -17,13 +17,13 @@ def drawn(rng: np.random.Generator, ms: float, blocks: np.ndarray | float = 1.0,
     factors = np.broadcast_to(blocks, BLOCKS)
     samples = ms * 1e6 * np.repeat(factors, PER_BLOCK) * (1 + spread * rng.standard_normal(BLOCKS * PER_BLOCK))
     numbers = np.repeat(np.arange(BLOCKS), PER_BLOCK)
-    return Timing(samples.astype(np.int64), numbers, numbers * PROCESSES // BLOCKS, 0, 12.0, 3.0, 50_000_000, 40_000_000)
+    return Timing(samples.astype(np.int64), numbers, numbers * PROCESSES // BLOCKS, 0, 0.0, 12.0, 3.0, 50_000_000, 40_000_000)
 
 
 def given(samples: list[int] | np.ndarray) -> Timing:
     """A timing of two processes of one block each."""
     half = np.arange(len(samples)) * 2 // len(samples)
-    return Timing(np.array(samples), half, half, 0, 0.0, 0.0, 0, 0)
+    return Timing(np.array(samples), half, half, 0, 0.0, 0.0, 0.0, 0, 0)
 
 
 def report(candidate: Timing, baseline: Timing, eager: Timing | None = None, batch: int = 1) -> Latency:
@@ -144,6 +144,13 @@ def test_spread_and_drift_make_a_noisy_machine(rng: np.random.Generator, spread:
     calm = drawn(rng, 1.0)
     assert report(drawn(rng, 1.0, factors, spread), calm).noisy is noisy
     assert report(calm, drawn(rng, 1.0, factors, spread)).noisy is noisy
+
+
+def test_blocks_that_were_disturbed_and_kept_make_a_noisy_machine(rng: np.random.Generator) -> None:
+    calm = drawn(rng, 1.0)
+    assert report(replace(calm, disturbed=0.1), drawn(rng, 1.0)).noisy
+    assert report(drawn(rng, 1.0), replace(calm, disturbed=0.1)).noisy
+    assert not report(replace(calm, disturbed=0.09, repeated=20), drawn(rng, 1.0)).noisy
 
 
 def test_eager_is_a_second_baseline_of_pytorch(rng: np.random.Generator) -> None:

@@ -35,14 +35,14 @@ def provenance(trial: TrialSpec) -> dict[str, Any]:
     }
 
 
-def finish(store: Store, trial: TrialSpec, told: dict[str, Any], folder: Path) -> str:
+def finish(store: Store, trial: TrialSpec, told: dict[str, Any], folder: Path, latency: dict[str, Any] | None = None) -> str:
     """A run of `trial` that says `told` of its provenance."""
     store.submit(Plan((trial,), ()))
     run_id = store.claim(pid=1)
     assert run_id is not None
     artefact = folder / "model.tflite"
     artefact.write_bytes(b"a model")
-    store.keep(run_id, Finished({"provenance": told, "latency": None}, [], {"artefact": artefact}))
+    store.keep(run_id, Finished({"provenance": told, "latency": latency}, [], {"artefact": artefact}))
     return run_id
 
 
@@ -84,6 +84,12 @@ def test_what_was_measured_otherwise_is_not_offered(
 ) -> None:
     same = finish(store, trial, provenance(trial), tmp_path)
     finish(store, trial, provenance(trial) | change, tmp_path)
+    assert reusable(store, [trial])[trial.digest]["run_id"] == same
+
+
+def test_a_latency_by_older_rules_is_not_offered(store: Store, trial: TrialSpec, tmp_path: Path) -> None:
+    same = finish(store, trial, provenance(trial), tmp_path, {"p50_ms": 1.0, "repeated_blocks": 0})
+    finish(store, trial, provenance(trial), tmp_path, {"p50_ms": 1.0})
     assert reusable(store, [trial])[trial.digest]["run_id"] == same
 
 

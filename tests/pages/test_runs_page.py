@@ -84,8 +84,8 @@ def test_the_drawer_of_a_finished_run_says_what_was_asked_and_measured(store: St
     assert rows["Evaluation samples"] == "10\u202f000"
     assert rows["CPU"] == "Test CPU"
     assert rows["p50"].startswith("0.")
-    assert "of 1\u202f500 timed runs" in rows["p50"]
-    assert rows["Machine"] == "quiet; 2 disturbed blocks were measured again"
+    assert "median of 1\u202f500 samples" in rows["p50"]
+    assert rows["Machine"] == "quiet; blocks measured again because something else was at work: 2"
     assert rows["First inference"] == "0.600\u202fms"
     assert rows["Io"] == "int8"
     assert "Artefact (.tflite)" in [button.label for button in test.get("download_button")]
