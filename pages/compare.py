@@ -298,9 +298,9 @@ def offers(everything: Sequence[Run]) -> None:
 
 
 library = reading.library()
-everything = reading.finished(library)
-found = {run["run_id"]: run for run in everything}
 wanted = url_state.read_list(RUNS)
+everything = reading.finished(library, wanted)
+found = {run["run_id"]: run for run in everything}
 chosen = [found[run_id] for run_id in wanted if run_id in found][:MOST]
 st.title("Compare", anchor=False)
 stored = {run["run_id"] for run in library.store.runs(ids=wanted)}

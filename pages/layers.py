@@ -28,7 +28,7 @@ from quantizers.schema import Status
 
 def choose_run(library: Library) -> str | None:
     """The picker of finished runs; returns the id the address names, or that of the newest run with something quantized."""
-    runs = finished(library)
+    runs = finished(library, named=[st.query_params["run"]] if "run" in st.query_params else ())
     names = fmt.run_names(runs)
     quantized = (run["run_id"] for run in runs if run.get("layers_quantized"))
     chosen = st.query_params.get("run") or next(quantized, next(iter(names), None))

@@ -19,7 +19,7 @@ from quantizers.errors import QuantScopeError
 
 def change_a_layer(library: Library, model: str, layer: str) -> None:
     """The closed loop on any finished run of the model."""
-    runs = [run for run in reading.finished(library) if run["model"] == model]
+    runs = reading.finished(library, model=model)
     if runs:
         choose_and_change(library, runs, layer, "sens_change")
     else:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 RUNS = 10_000
 PER_EXPERIMENT = 20
 PAGE = 50
+OFFERED = 200
+"""As many finished runs, whole, as Compare and Layers offer to choose from."""
 REPEATS = 15
 TARGET_MS = 300.0
 
@@ -81,6 +83,7 @@ def _questions(library: Library) -> Mapping[str, Callable[[], object]]:
         "page_100": lambda: ask(limit=PAGE, offset=99 * PAGE),
         "page_100_by_top1": lambda: ask(order=Order.TOP1, limit=PAGE, offset=99 * PAGE),
         "facets": library.store.facets,
+        "offered": lambda: library.store.runs(status=Status.DONE, limit=OFFERED),
         "with_examples": library.summaries,
         "with_examples_page_100_by_size": lambda: library.summaries(order=Order.SIZE, limit=PAGE, offset=99 * PAGE),
     }

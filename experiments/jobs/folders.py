@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from experiments.store.garbage import NEEDS_SHARED_WORK
 from experiments.store.store import Store
 
 
@@ -33,13 +34,13 @@ def clear(store: Store, run_id: str) -> None:
 
 
 def clear_all(store: Store) -> None:
-    """Removes what trials left behind, and what no active experiment shares any more; for the only worker of the directory."""
+    """Removes what trials left behind, and what experiments share that have ended; for the only worker of the directory."""
     shutil.rmtree(store.home / "work", ignore_errors=True)
     for folder in (store.home / "shared").glob("*"):
         clear_shared(store, folder.name)
 
 
 def clear_shared(store: Store, experiment_id: str) -> None:
-    """Removes what an experiment shares, once none of its trials is active."""
-    if not store.active(experiment_id):
+    """Removes what an experiment shares, once none of its trials will need it, not even when it is resumed."""
+    if not any(run["status"] in NEEDS_SHARED_WORK for run in store.runs(experiment_id=experiment_id)):
         shutil.rmtree(shared_folder(store, experiment_id), ignore_errors=True)

@@ -24,7 +24,7 @@ DELETED_KEPT_SECONDS = 30 * 86_400.0
 GRACE_SECONDS = 3_600.0
 """How old a file must be before it can be garbage."""
 _STEP = 100
-_NEEDS_SHARED_WORK = (Status.QUEUED, Status.RUNNING, Status.INTERRUPTED)
+NEEDS_SHARED_WORK = (Status.QUEUED, Status.RUNNING, Status.INTERRUPTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def _grace(kept: Kept, grace: float) -> float:
 def remove_folders(engine: Engine, shared: Path, logs: Path, before: float) -> int:
     """Removes the shared work of experiments that have nothing left to run, and the logs of runs that do not exist."""
     with engine.connect().execution_options(writes=False) as connection:
-        waiting = runs.c.status.in_([status.value for status in _NEEDS_SHARED_WORK]) & runs.c.deleted.is_(None)
+        waiting = runs.c.status.in_([status.value for status in NEEDS_SHARED_WORK]) & runs.c.deleted.is_(None)
         needed = set(connection.execute(select(runs.c.experiment_id).where(waiting)).scalars())
         known = set(connection.execute(select(runs.c.id)).scalars())
     for log in _old(logs, before):

@@ -57,6 +57,7 @@ class Store(Queue):
         model: str | None = None,
         backend: str | None = None,
         tags: Sequence[str] = (),
+        limit: int | None = None,
     ) -> list[RunDocument]:
         """Runs without their layers, newest experiment first and in the order they were asked for within it."""
         wanted = {"experiment_id": experiment_id, "status": status, "model": model, "backend": backend}
@@ -66,7 +67,7 @@ class Store(Queue):
         if ids is not None:
             conditions.append(runs.c.id.in_(list(ids)))
         with self._reading() as connection:
-            query = select(*_LISTED).where(*conditions).order_by(runs.c.created.desc(), runs.c.position)
+            query = select(*_LISTED).where(*conditions).order_by(runs.c.created.desc(), runs.c.position).limit(limit)
             rows = connection.execute(query).mappings().all()
             given = labels.tags_of(connection, select(runs.c.id).where(*conditions))
         return [self._document(row, given.get(row["id"], [])) for row in rows]

@@ -22,15 +22,20 @@ from quantizers.schema import Status
 
 ACTIVE = Filters(statuses=(Status.RUNNING, Status.QUEUED))
 MOST_ACTIVE = 500
+MOST_OFFERED = 200
+"""Finished runs to choose from on a page; any other is opened from the page of all runs."""
 
 
 def library() -> Library:
     return Library()
 
 
-def finished(source: Library) -> list[RunDocument]:
-    """Every finished run, newest first, then the examples."""
-    return [*source.store.runs(status=Status.DONE), *source.examples()]
+def finished(source: Library, named: Sequence[str] = (), model: str | None = None) -> list[RunDocument]:
+    """The newest finished runs and, wherever they stand, those `named`; then the examples. With `model`, its runs alone."""
+    newest = source.store.runs(status=Status.DONE, model=model, limit=MOST_OFFERED)
+    there = {run["run_id"] for run in newest}
+    older = source.store.runs(ids=[run_id for run_id in named if run_id not in there], status=Status.DONE, model=model)
+    return [*newest, *older, *(run for run in source.examples() if model in (None, run["model"]))]
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)

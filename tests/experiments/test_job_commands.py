@@ -72,6 +72,15 @@ def test_resuming_runs_only_what_is_missing(store: Store, home: Path) -> None:
     assert statuses(document["runs"]) == ["done", "cancelled"]
 
 
+def test_a_run_is_made_anew_unless_reuse_is_asked_for(store: Store, two_trials: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("experiments.run_command.follow", lambda *_arguments, **_options: False)
+    monkeypatch.setattr("experiments.run_command.reusable", lambda *_: pytest.fail("nobody asked for it"))
+    command = ["run", "--model", "mnist-mlp", "--backend", "onnxruntime", "--technique", "float32"]
+    ids = [ask(*command, exit_code=4)["runs"][0]["run_id"] for _ in range(2)]
+    assert ids[0] != ids[1]
+    assert {run["run_id"] for run in store.runs()} == set(ids)
+
+
 def test_a_run_with_a_higher_priority_goes_first(store: Store, two_trials: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     """What `run --priority` hands on, and that the queue heeds it; nothing is run."""
     store.submit(two_trials)

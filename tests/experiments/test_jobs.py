@@ -10,7 +10,19 @@ from pathlib import Path
 
 import psutil
 import pytest
-from workers import child_of, children_of, kill_workers, start_worker, statuses, trials, wait_for, wait_until_ended, working
+from workers import (
+    FAULTS,
+    child_of,
+    children_of,
+    detached_workers,
+    kill_workers,
+    start_worker,
+    statuses,
+    trials,
+    wait_for,
+    wait_until_ended,
+    working,
+)
 
 from experiments.jobs import isolation
 from experiments.jobs.child import _quantize
@@ -79,6 +91,49 @@ def test_cancelling_stops_a_running_trial_within_three_seconds(
     assert time.monotonic() - asked < 3
     assert set(statuses(runs)) == {"cancelled"}
     assert not child.is_running()
+
+
+@pytest.mark.parametrize("how", ["cancel", "limit"])
+def test_a_trial_that_will_not_listen_is_ended_all_the_same(store: Store, home: Path, how: str) -> None:
+    faults = {"QUANTSCOPE_TEST_FAULTS": json.dumps({"float32": "will_not_listen"}), "PYTHONPATH": FAULTS}
+    with working(home, **faults, QUANTSCOPE_TRIAL_LIMIT="3600" if how == "cancel" else "8") as worker:
+        experiment_id = store.submit(trials("float32"))
+        child = child_of(worker)
+        wait_for(lambda: "deaf" in "".join(store.log_tail(store.runs()[0]["run_id"], 10)), "the trial's deafness")
+        asked = time.monotonic()
+        if how == "cancel":
+            store.cancel(experiment_id=experiment_id)
+        (run,) = wait_until_ended(store, experiment_id)
+    assert how == "limit" or time.monotonic() - asked < 3
+    assert run["status"] == ("cancelled" if how == "cancel" else "failed")
+    assert how == "cancel" or run["error"]["code"] == "timeout"
+    assert not child.is_running()
+
+
+def test_cancelling_a_measurement_ends_all_its_processes_within_three_seconds(store: Store, home: Path) -> None:
+    timed = Measurement("mnist-5k", calibration_samples=20, eval_samples=50, latency=LatencyProtocol.QUICK)
+
+    def timing() -> list[psutil.Process]:
+        measuring = [child for child in children_of(worker.pid) if "latency" in child.cmdline()]
+        return [session for child in measuring for session in child.children(recursive=True)]
+
+    with working(home) as worker:
+        experiment_id = store.submit(trials("float32", measurement=timed))
+        processes = wait_for(timing, "the measurement")
+        asked = time.monotonic()
+        store.cancel(experiment_id=experiment_id)
+        (run,) = wait_until_ended(store, experiment_id)
+        assert time.monotonic() - asked < 3
+        assert run["status"] == "cancelled"
+        assert not psutil.wait_procs(processes, timeout=3)[1]
+
+
+def test_a_detached_worker_leads_a_session_of_its_own(store: Store, home: Path) -> None:
+    """So that what is sent to the server's group, Ctrl-C in its terminal say, does not reach it."""
+    ensure_worker(home)
+    (worker,) = wait_for(lambda: detached_workers(home), "the worker")
+    assert os.getsid(worker.pid) == worker.pid
+    kill_workers(home)
 
 
 def test_a_child_dies_with_its_worker_and_the_next_worker_does_its_trial_again(store: Store) -> None:

@@ -20,6 +20,8 @@ from quantizers.capabilities import resolve_options
 from quantizers.schema import Backend, Status, Technique
 
 PATIENCE_SECONDS = 120.0
+FAULTS = str(Path(__file__).parent / "faults")
+"""On a process's PYTHONPATH this folder makes chosen trials go wrong."""
 QUICKEST = Measurement("mnist-5k", calibration_samples=20, eval_samples=50, latency=LatencyProtocol.NONE)
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from stored_runs import PAIRS, crash_next, finish_next, finished, open_page, sta
 from experiments.jobs import worker
 from experiments.store.store import Store
 from models import library, zoo
-from pages._ui import tray
+from pages._ui import progress, tray
 from pages._ui.matrix import presets
 from quantizers.schema import Backend, Status
 
@@ -179,6 +179,30 @@ def test_many_trials_that_wait_are_folded_away(store: Store) -> None:
     assert f"{len(ids) - 1} trials wait for their turn" in [one.label for one in test.expander]
     cancels = [one.key for one in test.button if one.key and one.key.startswith("new_cancel_")]
     assert cancels == [f"new_cancel_{running}"]
+
+
+def test_the_page_polls_while_a_trial_is_active_and_then_no_more(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    clocks: list[Any] = []
+    monkeypatch.setattr(progress, "fragment", lambda draw, *, every: clocks.append(every) or draw)
+    experiment_id, ids = submit(store)
+    test = open_page("new_experiment", new_experiment=experiment_id)
+    assert clocks.pop() == progress.POLL
+    for _ in ids:
+        finish_next(store)
+    test.run()
+    assert clocks.pop() is None
+
+
+def test_the_log_of_what_runs_is_shown_when_it_is_unfolded(store: Store) -> None:
+    experiment_id, _ = submit(store)
+    log = store.log_path(start_next(store))
+    log.parent.mkdir(exist_ok=True)
+    log.write_text("loading\ncalibrating on 20 samples\n", encoding="utf-8")
+    test = open_page("new_experiment", new_experiment=experiment_id)
+    assert not test.code
+    test.session_state["new_logs"] = True
+    test.run()
+    assert [code.value for code in test.code] == ["loading\ncalibrating on 20 samples"]
 
 
 def test_a_crash_is_shown_with_what_to_do_and_the_rest_goes_on(store: Store) -> None:

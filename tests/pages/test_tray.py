@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from stored_runs import crash_next, finish_next, finished, open_page, start_next, submit
 
+from experiments import sketches
 from experiments.store.store import Store
 from pages._ui import tray
 
@@ -16,6 +17,7 @@ from pages._ui import tray
 def store(clean_home: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """The store behind the pages, whose worker never starts."""
     monkeypatch.setattr(tray, "ensure_worker", lambda: None)
+    monkeypatch.setattr(sketches, "ensure", lambda _model: None)
     clean_home.mkdir(exist_ok=True)
     return Store(clean_home)
 
@@ -24,14 +26,16 @@ def bars(test: Any) -> list[str]:
     return [bar.text for bar in test.progress]
 
 
-@pytest.mark.parametrize("script", ["overview", "runs", "layers", "compare"])
+@pytest.mark.parametrize(
+    "script", ["overview", "new_experiment", "compare", "layers", "sensitivity", "playground", "my_models", "runs"]
+)
 def test_every_page_says_what_is_under_way(script: str, store: Store) -> None:
     submit(store)
     finish_next(store)
     store.report(start_next(store), 0.4, "Quantizing")
     test = open_page(script)
     assert not test.exception
-    (words,) = bars(test)
+    (words,) = (bar for bar in bars(test) if bar.startswith("**"))
     assert words.startswith("**fashion-cnn** 1 of 3 done")
     assert words.endswith("TFLite · Full int8: Quantizing")
 

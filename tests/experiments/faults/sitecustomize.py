@@ -29,6 +29,12 @@ def never_return():
         time.sleep(3600)
 
 
+def will_not_listen():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print("deaf", flush=True)
+    never_return()
+
+
 def die():
     os.kill(os.getpid(), signal.SIGSEGV)
 
