@@ -26,7 +26,7 @@ browser: .venv/.installed-dev
 matrix: .venv/.installed-dev
 	$(BIN)/python -m pytest -m matrix
 
-bench: .venv/.installed
+bench: .venv/.installed-dev
 	$(BIN)/python -m benchmarks
 
 peers: .venv/.installed

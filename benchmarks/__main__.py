@@ -42,7 +42,7 @@ def _document(name: str | None, techniques: int | None) -> dict[str, Any]:
     if techniques:
         benchmarks["shared_work"] = partial(shared_work.run, techniques=techniques)
     if name is None:
-        return {"benchmarks": [_run(one, measure) for one, measure in benchmarks.items()]}
+        return {"benchmarks": [_run_or_say_why_not(one, measure) for one, measure in benchmarks.items()]}
     if name not in benchmarks:
         raise UnknownName.of("benchmark", name, benchmarks)
     return _run(name, benchmarks[name])
@@ -52,14 +52,28 @@ def _run(name: str, measure: Callable[[], Figures]) -> dict[str, Any]:
     return {"benchmark": name, "figures": {key: asdict(figure) for key, figure in measure().items()}}
 
 
+def _run_or_say_why_not(name: str, measure: Callable[[], Figures]) -> dict[str, Any]:
+    """Of many benchmarks one that cannot run here, for want of a browser say, costs the others nothing."""
+    try:
+        return _run(name, measure)
+    except InputError as error:
+        return {"benchmark": name, "error": error.to_dict()}
+
+
 def _text(document: dict[str, Any]) -> str:
     if "error" in document:
-        return f"{document['error']['message']} {document['error']['hint']}"
+        return _error(document)
     return "\n\n".join(_table(one) for one in document.get("benchmarks", [document]))
+
+
+def _error(document: dict[str, Any]) -> str:
+    return f"{document['error']['message']} {document['error']['hint']}"
 
 
 def _table(document: dict[str, Any]) -> str:
     rows = [document["benchmark"]]
+    if "error" in document:
+        return f"{rows[0]}\n  {_error(document)}"
     for name, figure in document["figures"].items():
         target = "" if figure["target"] is None else f"   target {figure['target']:g}"
         rows.append(f"  {name:<36}{figure['value']:>12.4g} {figure['unit']}{target}")

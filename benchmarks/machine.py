@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import psutil
+
+from quantizers.processors import processors
 
 RELEVANT_FLAGS = (
     "avx2",
@@ -44,7 +45,7 @@ def describe() -> Machine:
     return Machine(
         cpu=cpu,
         isa=tuple(flag for flag in RELEVANT_FLAGS if flag in flags),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=processors(),
         memory_bytes=psutil.virtual_memory().total,
         system=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),

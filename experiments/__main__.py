@@ -34,21 +34,25 @@ for subcommand in (resume, cancel, tag, note, gc, track):
 @app.command("models")
 def list_models(as_json: Json = False) -> None:
     """List the zoo and your own models."""
-    entries = [
-        {
-            "id": info.id,
-            "task": info.task,
-            "source": info.source.value,
-            "backends": [backend.value for backend in BACKENDS if info.backends.get(backend) is None],
-            "parameters": info.parameters,
-            "input_shape": list(info.input_shape),
-            "datasets": list(info.datasets),
-            "available": info.available,
-            "why_not": info.why_not,
-        }
-        for info in catalogue.catalogue()
-    ]
-    console.show({"models": entries}, as_json, console.models_table)
+
+    def work() -> None:
+        entries = [
+            {
+                "id": info.id,
+                "task": info.task,
+                "source": info.source.value,
+                "backends": [backend.value for backend in BACKENDS if info.backends.get(backend) is None],
+                "parameters": info.parameters,
+                "input_shape": list(info.input_shape),
+                "datasets": list(info.datasets),
+                "available": info.available,
+                "why_not": info.why_not,
+            }
+            for info in catalogue.catalogue()
+        ]
+        console.show({"models": entries}, as_json, console.models_table)
+
+    guarded(work, as_json)
 
 
 @app.command("techniques")

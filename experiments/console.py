@@ -34,7 +34,7 @@ def show_error(error: QuantScopeError, as_json: bool) -> None:
 
 
 def models_table(document: Document) -> Table:
-    return _table(
+    return table(
         ("model", "task", "parameters", "input", "data", "available"),
         [
             (
@@ -51,7 +51,7 @@ def models_table(document: Document) -> Table:
 
 
 def techniques_table(document: Document) -> Table:
-    return _table(
+    return table(
         ("backend", "technique", "execution", "available"),
         [
             (one["backend"], one["code"], one["execution"] or MISSING, "yes" if one["available"] else f"no: {one['why_not']}")
@@ -62,7 +62,7 @@ def techniques_table(document: Document) -> Table:
 
 def runs_table(document: Document) -> Table:
     headings = ("run", "model", "backend", "technique", "status", "size", "top-1", "drop, points", "p50", "speed-up")
-    return _table(headings, [_run_row(run) for run in document["runs"]])
+    return table(headings, [_run_row(run) for run in document["runs"]])
 
 
 def run_table(run: Document) -> Table:
@@ -72,14 +72,14 @@ def run_table(run: Document) -> Table:
             layer["op"],
             layer["weight"]["dtype"],
             layer["runs_in"],
-            _number((layer["weight"] or {}).get("sqnr_db"), "{:.1f} dB"),
-            _number((layer["output"] or {}).get("sqnr_db"), "{:.1f} dB"),
+            number((layer["weight"] or {}).get("sqnr_db"), "{:.1f} dB"),
+            number((layer["output"] or {}).get("sqnr_db"), "{:.1f} dB"),
         )
         for layer in run["layers"]
     ]
-    table = _table(("layer", "op", "weight", "runs in", "weight SQNR", "output SQNR"), rows)
-    table.title = f"{run['model']} · {run['backend']} · {run['technique']} · {run['status']}"
-    return table
+    layers = table(("layer", "op", "weight", "runs in", "weight SQNR", "output SQNR"), rows)
+    layers.title = f"{run['model']} · {run['backend']} · {run['technique']} · {run['status']}"
+    return layers
 
 
 def _run_row(run: Document) -> tuple[str, ...]:
@@ -95,18 +95,18 @@ def _run_row(run: Document) -> tuple[str, ...]:
         run["technique"],
         status,
         MISSING if not size else f"{size['bytes'] / 1000:.1f} KB ({size['ratio']:.2f}× smaller)",
-        _number(quality.get("top1"), "{:.2%}"),
+        number(quality.get("top1"), "{:.2%}"),
         drop,
-        _number(latency.get("p50_ms"), "{:.3g} ms"),
+        number(latency.get("p50_ms"), "{:.3g} ms"),
         MISSING if speed is None else f"{latency['speedup']:.2f}× [{speed[0]:.2f}, {speed[1]:.2f}]",
     )
 
 
-def _number(value: float | None, pattern: str) -> str:
+def number(value: float | None, pattern: str) -> str:
     return MISSING if value is None else pattern.format(value)
 
 
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     table = Table(*headings, box=None, header_style="bold")
     for row in rows:
         table.add_row(*row)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console, Group
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from rich.text import Text
 
 from benchmarks.sensitivity.report import Metric, Mode
@@ -122,14 +120,17 @@ def _follow(spec: AnalysisSpec) -> dict[str, Any]:
 
 def _sensitivity_table(document: dict[str, Any]) -> Group:
     rows = sorted(document["layers"], key=lambda row: row["loss"], reverse=True)
-    table = _table(
+    table = console.table(
         ("layer", "bits", _METRICS[Metric(document["metric"])], "SQNR"),
-        [(row["name"], str(row["bits"]), f"{row['loss']:.3g}", _number(row["losses"]["sqnr_db"], "{:.1f} dB")) for row in rows],
+        [
+            (row["name"], str(row["bits"]), f"{row['loss']:.3g}", console.number(row["losses"]["sqnr_db"], "{:.1f} dB"))
+            for row in rows
+        ],
     )
     took = f"{document['mode']}: {document['cost_passes']:.1f} evaluation passes, {document['seconds']:.1f} s"
     lines = [f"{took}, {document['samples']} samples."]
     if check := document["agreement"]:
-        rank = _number(check["spearman"], "{:.2f}")
+        rank = console.number(check["spearman"], "{:.2f}")
         lines.append(f"Rank correlation with an exact run on {check['samples']} samples at {check['bits']} bits: {rank}.")
     return Group(table, *map(Text, lines))
 
@@ -139,23 +140,12 @@ def _frontier_table(document: dict[str, Any]) -> Group:
         (
             f"{point['bytes'] / 1000:.1f} KB",
             f"{point['predicted_loss']:.3g}",
-            _number(point["measured_loss"], "{:.3g}"),
-            _number((point["measured"] or {}).get("agreement"), "{:.1%}"),
+            console.number(point["measured_loss"], "{:.3g}"),
+            console.number((point["measured"] or {}).get("agreement"), "{:.1%}"),
             point["technique"],
         )
         for point in [*document["points"], *document["at"]]
     ]
     headings = ("size", "predicted loss", "measured loss", "agreement", "technique")
     took = f"Loss: {_METRICS[Metric(document['metric'])]}. {document['seconds']:.1f} s in all."
-    return Group(_table(headings, rows), Text(took))
-
-
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    table = Table(*headings, box=None, header_style="bold")
-    for row in rows:
-        table.add_row(*row)
-    return table
-
-
-def _number(value: float | None, pattern: str) -> str:
-    return console.MISSING if value is None else pattern.format(value)
+    return Group(console.table(headings, rows), Text(took))

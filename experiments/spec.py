@@ -25,7 +25,7 @@ MAX_THREADS = 256
 
 
 class LatencyProtocol(StrEnum):
-    """How long latency is measured; the figures are in `benchmarks.latency`."""
+    """How long latency is measured; the figures are in `benchmarks.protocol`."""
 
     QUICK = "quick"
     STANDARD = "standard"

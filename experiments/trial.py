@@ -11,7 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from quantizers import registry
 from quantizers.adapter import Batch, Epoch, QuantizedModel, Report, not_run
 from quantizers.schema import Execution, QuantizedLayer
 
-__all__ = ["Timed", "Waiting", "awaits_latency", "measure_latency", "quantize_trial", "run_trial"]
+__all__ = ["Timed", "Waiting", "awaits_latency", "measure_latency", "quantize_trial"]
 
 ROOT = Path(__file__).parents[1]
 ISOLATION_SAMPLES, ISOLATION_BATCH = 32, 8
@@ -104,20 +104,6 @@ def quantize_trial(spec: TrialSpec, workdir: Path, report: Report, shared: Path,
         "provenance": _provenance(spec, material, clock.seconds),
     }
     return Finished(result, layers, {"artefact": candidate.path, "details": _save(workdir / "details.npz", arrays)})
-
-
-def run_trial(spec: TrialSpec, workdir: Path, report: Report) -> Finished:
-    """A whole trial by itself: both phases, with nobody to share with; see `quantize_trial`."""
-    shared = workdir / "shared"
-    finished = quantize_trial(spec, workdir, lambda done, words: report(0.6 * done, words), shared, lambda _news: None)
-    if not awaits_latency(finished.result):
-        return finished
-    runs = [Waiting("candidate", spec, finished.files["artefact"])]
-    folder = workdir / "latency"
-    folder.mkdir()
-    timed = measure_latency(runs, folder, lambda done, words: report(0.6 + 0.4 * done, words), shared)["candidate"]
-    files = finished.files if timed.samples is None else {**finished.files, "samples": timed.samples}
-    return replace(finished, result=timed.added_to(finished.result), files=files)
 
 
 class _Curve:

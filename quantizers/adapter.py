@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from quantizers.errors import BadData
 from quantizers.schema import Backend, Execution, Options, QuantizedLayer, Technique
 
 if TYPE_CHECKING:
@@ -89,6 +90,18 @@ class Request:
     shared: Path | None = None
     training: Training | None = None
     on_epoch: Callable[[Epoch], None] = _unheard
+
+    def labelled(self) -> Training:
+        """What to train on.
+
+        Raises:
+            BadData: there is nothing.
+        """
+        if self.training is None or len(self.training.x) == 0 or len(self.training.evaluation_x) == 0:
+            raise BadData(
+                "Quantization-aware training needs labelled samples, and there are none.", "Choose a dataset with labels."
+            )
+        return self.training
 
 
 @dataclass(frozen=True, slots=True)

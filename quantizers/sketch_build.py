@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantizers.adapter import Report
+from quantizers.processors import processors
 from quantizers.schema import Floats, Granularity, Scheme
 from quantizers.sketch import BINS, GROUP_SIZES, Sketch, from_sums, merge, sketch_key
-from quantizers.weight_error import Rows, WeightErrors, block_ranges, processors, run_chunks, weight_errors
+from quantizers.weight_error import Rows, WeightErrors, block_ranges, run_chunks, weight_errors
 
 TENSOR_BINS = 2 * BINS
 """A tensor's unit is a power of two, so that sketches merge; its values fill at least half of it."""

@@ -5,7 +5,6 @@ The numbers are those of `quantizers.numerics` to 1e-5. Compiled passes in sever
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantizers.errors import BadData
+from quantizers.processors import processors
 from quantizers.schema import Floats, Granularity
 
 BITS = (2, 3, 4, 5, 6, 7, 8)
@@ -105,11 +105,6 @@ def weight_errors(
         tensor.name: _figures(tuple(bits), tensor.values.size, *(sum(sums) for sums in zip(*results, strict=True)))
         for tensor, results in zip(tensors, parts, strict=True)
     }
-
-
-def processors() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def block_ranges(tensors: Sequence[Rows], pool: ThreadPoolExecutor) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:

@@ -15,12 +15,10 @@ from benchmarks.engine import Engine
 from benchmarks.sensitivity.analyse import RoundedWeights
 from benchmarks.sensitivity.output_error import OutputError
 from benchmarks.sensitivity.report import Losses
-from benchmarks.sensitivity.rounding import HALF, RoundedWeight
+from benchmarks.sensitivity.rounding import RoundedWeight
 from quantizers.pytorch.packing import pack
 
 FLOAT_BYTES = 4
-PACKED_BITS = (2, 4, 8, HALF)
-"""Widths that fill bytes without a gap, and that mixed precision therefore knows."""
 Choice = Mapping[str, int]
 """Bits by layer name."""
 

@@ -91,13 +91,13 @@ def _drags(browser: Browser, home: Path) -> list[Drag]:
         return [drag(page) for _ in range(DRAGS)]
 
 
-def keep_bert_base(home: Path, groups: tuple[int, ...] = ()) -> None:
+def keep_bert_base(home: Path) -> None:
     """Puts sketches of a model of BERT-base's shapes into a data directory; tensors of one shape share theirs."""
     folder = home / "sketches"
     folder.mkdir(parents=True, exist_ok=True)
     weights = bert_base()
     first = {weight.shape: name for name, weight in reversed(weights.items())}
-    built = build_sketches({name: weights[name] for name in first.values()}, groups=groups)
+    built = build_sketches({name: weights[name] for name in first.values()}, groups=())
     sketch_file.write(folder / f"{MODEL}.npz", {name: built[first[weight.shape]] for name, weight in weights.items()})
     (folder / f"{MODEL}.json").write_text(f'{{"title": "{TITLE}", "file": "{MODEL}.npz", "made_of": ""}}', encoding="utf-8")
 

@@ -34,7 +34,7 @@ TARGET_MS = 300.0
 
 def run() -> Figures:
     """The median and the 95th percentile of every way to list, in milliseconds."""
-    # The one benchmark that asks the store itself: the floors let nothing here import it at the top.
+    # A benchmark of the store itself: the floors let nothing here import it at the top.
     from experiments.library import Library
     from experiments.store.database import URL_VARIABLE
     from experiments.store.store import Store

@@ -26,6 +26,7 @@ from experiments.store.queue import Phase
 from experiments.store.store import Store
 from models import entry, my_data
 from quantizers.errors import ClusterUnavailable, InputError
+from quantizers.processors import processors
 from quantizers.schema import Status
 
 POLL_SECONDS = 0.1
@@ -93,7 +94,7 @@ def run(place: Place, job: Job, topic: str, key: str) -> None:
 
     store = Store(place.home)
     if job.phase is Phase.QUANTIZE:
-        job = replace(job, threads=max(1, isolation.cores() // worker.state.nthreads))
+        job = replace(job, threads=max(1, processors() // worker.state.nthreads))
     if not place.shared and _refuses_own_files(store, job):
         _tidy(store, job)
         tell(code=0)

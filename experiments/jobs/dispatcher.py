@@ -20,6 +20,7 @@ from experiments.jobs.settings import Settings
 from experiments.store.queue import Phase
 from experiments.store.store import Store
 from quantizers.errors import QuantScopeError
+from quantizers.processors import processors
 from quantizers.schema import Status
 
 BEAT_SECONDS = 2.0
@@ -93,7 +94,7 @@ class Dispatcher:
     def _quantize(self) -> Job | None:
         side_by_side = min(self._executor.slots, len(self._running) + self._store.queued(Phase.QUANTIZE))
         run_id = self._store.claim(os.getpid(), self._worker)
-        threads = max(1, isolation.cores() // max(1, side_by_side))
+        threads = max(1, processors() // max(1, side_by_side))
         return Job(Phase.QUANTIZE, (run_id,), self._worker, threads) if run_id else None
 
     def _measure(self) -> Job | None:

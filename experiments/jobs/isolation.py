@@ -87,11 +87,6 @@ def interrupt(process: subprocess.Popen[bytes], *, force: bool = False) -> None:
         os.killpg(process.pid, signal.SIGKILL if force else signal.SIGTERM)
 
 
-def cores() -> int:
-    """The processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def machine_memory() -> int:
     """Bytes of memory there are for this process: the machine's, or its container's."""
     limits = [psutil.virtual_memory().total]

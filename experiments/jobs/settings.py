@@ -21,6 +21,7 @@ from typing import TypeVar
 
 from experiments.jobs import isolation
 from quantizers.errors import InputError, MissingExtra
+from quantizers.processors import processors
 
 GB = 10**9
 LEAST_MEMORY = 8 * GB
@@ -50,7 +51,7 @@ class Settings:
         """
         memory = _number("QUANTSCOPE_MEMORY_LIMIT", float, max(isolation.machine_memory(), LEAST_MEMORY) / GB, least=0.0)
         return cls(
-            children=_number("QUANTSCOPE_CHILDREN", int, isolation.cores(), least=1),
+            children=_number("QUANTSCOPE_CHILDREN", int, processors(), least=1),
             memory_bytes=int(memory * GB) or None,
             trial_seconds=_number("QUANTSCOPE_TRIAL_LIMIT", float, 3600.0, least=1.0),
             scheduler=_scheduler(os.environ.get(SCHEDULER_VARIABLE, "").strip()),

@@ -92,11 +92,6 @@ class Queue:
             )
         return experiment_id
 
-    def prioritise(self, experiment_id: str, priority: int) -> None:
-        """Moves an experiment ahead of those with a lower priority; equals go in the order they were asked for."""
-        with self._engine.begin() as connection:
-            connection.execute(update(runs).where(runs.c.experiment_id == experiment_id).values(priority=priority))
-
     def cancel(self, *, run_id: str | None = None, experiment_id: str | None = None) -> None:
         """Ends what is queued at once and asks the worker to stop what is running."""
         chosen = runs.c.id == run_id if run_id else runs.c.experiment_id == experiment_id

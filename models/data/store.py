@@ -36,9 +36,9 @@ def save(data_id: str, x: NDArray[np.uint8], y: Rows, rows: Mapping[str, Rows]) 
     (_FOLDER / f"{data_id}.json").write_text(json.dumps(written, indent=2) + "\n", "utf-8")
 
 
-def deal(y: Rows, per_class: Mapping[Split, int], seed: int = 0) -> dict[str, Rows]:
+def deal(y: Rows, per_class: Mapping[Split, int]) -> dict[str, Rows]:
     """Shuffles the rows of each class and deals them out, `per_class` to each split; the splits are disjoint and sorted."""
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     parts: dict[str, list[Rows]] = {split.value: [] for split in per_class}
     for label in np.unique(y):
         rows, start = random.permutation(np.flatnonzero(y == label)), 0

@@ -19,12 +19,12 @@ def show_error(error: QuantScopeError) -> None:
     st.warning(error.hint or "Go back and choose something else.", title=error.message, icon=":material/error:")
 
 
-def show_empty(sentence: str, page: str, label: str, *, icon: str = ":material/arrow_forward:") -> None:
+def show_empty(sentence: str, page: str, label: str) -> None:
     """Nothing to show: one sentence and one action, a link to the page whose script is `page`."""
     with st.container(border=True, horizontal_alignment="center", gap="medium"):
         st.space("small")
         st.markdown(sentence, text_alignment="center", width="content")
-        st.page_link(page, label=label, icon=icon)
+        st.page_link(page, label=label, icon=":material/arrow_forward:")
         st.space("small")
 
 

@@ -20,7 +20,6 @@ from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_qat_pt
 
 from quantizers.adapter import Arm, Epoch, Report, Request, Trained, Training
 from quantizers.capabilities import resolve_options
-from quantizers.errors import BadData
 from quantizers.pytorch.model import TorchModel, to_tensor
 from quantizers.pytorch.observers import WeightObserver
 from quantizers.pytorch.program import duplicate, float_weights
@@ -119,7 +118,7 @@ def quantization_aware(source: Source, request: Request, path: Path, report: Rep
     Raises:
         BadData: there is nothing to train on.
     """
-    samples, began = _samples(request), time.perf_counter()
+    samples, began = request.labelled(), time.perf_counter()
     trainee, reasons = prepare(source, request)
     epochs = int(request.options["epochs"])
     schooling = _Schooling(Arm.QAT, trainee, request, samples, lambda done, words: report(0.1 + 0.5 * done, words))
@@ -159,11 +158,3 @@ def _control(source: Source, request: Request, samples: Training, epochs: int, p
     asked = replace(request, technique=technique, options=options)
     model = post_training(replace(source, program=program), asked, path.with_name(f"control-{path.name}"), report)
     return _Control(history, model)
-
-
-def _samples(request: Request) -> Training:
-    if request.training is None or len(request.training.x) == 0 or len(request.training.evaluation_x) == 0:
-        raise BadData(
-            "Quantization-aware training needs labelled samples, and there are none.", "Choose a dataset with labels."
-        )
-    return request.training

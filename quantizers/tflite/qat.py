@@ -16,7 +16,6 @@ import keras
 import numpy as np
 
 from quantizers.adapter import Arm, Batch, Epoch, Report, Request, Trained, Training
-from quantizers.errors import BadData
 from quantizers.schema import Mode, Technique
 from quantizers.tflite import convert
 from quantizers.tflite.model import TFLiteModel, finish
@@ -79,7 +78,7 @@ def quantization_aware(network: keras.Model, request: Request, calibration: Batc
         Unsupported: training cannot imitate a layer of the network.
         ConversionFailed: the converter refused a trained network.
     """
-    samples, began = _samples(request), time.perf_counter()
+    samples, began = request.labelled(), time.perf_counter()
     keras.utils.set_random_seed(request.seed)
     bits = _bits(network, request.technique)
     aware, control = build(network, bits), build(network, None)
@@ -110,14 +109,6 @@ def _convert(network: keras.Model, twin: Twin, request: Request, name: str, trai
 def _bits(network: keras.Model, technique: Technique) -> Mapping[str, int]:
     assert technique.weight_bits is not None
     return dict.fromkeys((layer.name for layer in network.layers), technique.weight_bits)
-
-
-def _samples(request: Request) -> Training:
-    if request.training is None or len(request.training.x) == 0 or len(request.training.evaluation_x) == 0:
-        raise BadData(
-            "Quantization-aware training needs labelled samples, and there are none.", "Choose a dataset with labels."
-        )
-    return request.training
 
 
 def _part(report: Report, start: float, end: float) -> Report:

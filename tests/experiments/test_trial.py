@@ -18,8 +18,8 @@ from experiments.shared import FIDELITY_BATCH, Baseline, quantize
 from experiments.spec import ExperimentSpec, LatencyProtocol, Measurement, TrialSpec, plan
 from experiments.store.store import Finished
 from experiments.timing import WAITING, Waiting
-from experiments.trial import awaits_latency, measure_latency, quantize_trial, run_trial
-from quantizers.adapter import Arm, Epoch, Trained
+from experiments.trial import awaits_latency, measure_latency, quantize_trial
+from quantizers.adapter import Arm, Epoch, Report, Trained
 from quantizers.schema import Backend
 
 pytestmark = [
@@ -255,10 +255,22 @@ def test_what_is_simulated_is_never_timed(tmp_path: Path) -> None:
     assert str(result["latency_why_not"]).startswith("simulated: ")
 
 
+def both_phases(spec: TrialSpec, workdir: Path, report: Report) -> Finished:
+    """A whole trial with nobody to share with."""
+    shared = workdir / "shared"
+    finished = quantize_trial(spec, workdir, lambda done, words: report(0.6 * done, words), shared, lambda _news: None)
+    runs = [Waiting("candidate", spec, finished.files["artefact"])]
+    folder = workdir / "latency"
+    folder.mkdir()
+    timed = measure_latency(runs, folder, lambda done, words: report(0.6 + 0.4 * done, words), shared)["candidate"]
+    files = finished.files if timed.samples is None else {**finished.files, "samples": timed.samples}
+    return replace(finished, result=timed.added_to(finished.result), files=files)
+
+
 def test_a_trial_by_itself_has_both_phases(tmp_path: Path, brief: None) -> None:
     (spec,) = planned(Backend.PYTORCH, "float32", latency=LatencyProtocol.QUICK)
     told: list[float] = []
-    finished = run_trial(spec, tmp_path, lambda fraction, _words: told.append(fraction))
+    finished = both_phases(spec, tmp_path, lambda fraction, _words: told.append(fraction))
     assert told == sorted(told)
     assert told[-1] == 1.0
     assert finished.result["latency"]["eager_p50_ms"] > 0
