@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -82,6 +83,24 @@ def test_trials_overlap_on_all_hosts_and_latency_is_measured_on_one(store: Store
         store.cancel(experiment_id=again)
         assert statuses(wait_until_ended(store, again)) == ["cancelled"]
         assert not own[0].is_running()
+
+
+def test_a_measurement_is_alone_on_a_host_that_takes_three_trials_at_once(store: Store, home: Path, cluster: Cluster) -> None:
+    cluster.add_worker("127.0.0.1", threads=3)
+    timed = trials("float32", measurement=replace(QUICKEST, latency=LatencyProtocol.QUICK))
+    others = trials("static_wi8_ai8", "dynamic_wi8", "float16")
+    at_once, beside_a_measurement = 0, set()
+    with working(home, QUANTSCOPE_SCHEDULER=cluster.address):
+        experiments = [store.submit(timed), store.submit(others)]
+        while any(store.active(one) for one in experiments):
+            commands = [command for child in children(cluster) if (command := command_of(child))]
+            at_once = max(at_once, len(commands))
+            if any("latency" in command for command in commands):
+                beside_a_measurement.add(len(commands) - 1)
+            time.sleep(0.05)
+        assert {status for one in experiments for status in statuses(store.runs(experiment_id=one))} == {"done"}
+    assert at_once >= 2
+    assert beside_a_measurement == {0}
 
 
 def test_a_trial_is_done_once_more_elsewhere_when_its_host_is_lost_and_then_left_to_a_person(
