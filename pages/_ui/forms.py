@@ -13,12 +13,13 @@ from pages._ui import format as fmt
 
 
 def choose_model(models: Sequence[ModelInfo], chosen: str) -> None:
-    """A card a model, those that cannot be used here folded away below; pressing one writes it into the address."""
+    """A card a model; pressing one writes it into the address. Those of no use here are drawn once they are unfolded."""
     _cards([info for info in models if info.available], chosen)
     others = [info for info in models if not info.available]
     if others:
-        with st.expander(f"{len(others)} more, and what each of them needs"):
-            _cards(others, chosen)
+        label = f"{len(others)} more, and what each of them needs"
+        with st.expander(label, key="new_others", on_change="rerun") as unfolded:
+            _cards(others if unfolded.open else (), chosen)
 
 
 def _cards(models: Sequence[ModelInfo], chosen: str) -> None:

@@ -51,8 +51,10 @@ def test_a_model_that_cannot_be_used_here_is_folded_away_with_what_it_needs(
 ) -> None:
     monkeypatch.setattr(library, "find_spec", lambda name: None)
     test = open_page("new_experiment")
-    button = test.button(key="new_model_torchvision-resnet18")
-    assert button.disabled
+    assert not [button for button in test.button if button.key == "new_model_torchvision-resnet18"]
+    test.session_state["new_others"] = True
+    test.run()
+    assert test.button(key="new_model_torchvision-resnet18").disabled
     (folded,) = (expander for expander in test.expander if "what each of them needs" in expander.label)
     assert any("pip install --no-deps torchvision==" in caption.value for caption in folded.caption)
 
