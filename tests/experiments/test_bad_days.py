@@ -18,6 +18,7 @@ from workers import (
     FAULTS,
     child_of,
     children_of,
+    command_of,
     detached_workers,
     kill_workers,
     serving,
@@ -61,7 +62,7 @@ class Witness:
             if run["status"] == Status.DONE and run_id not in self._done:
                 self._check_complete(run)
                 self._done[run_id] = self._facts(run)
-        at_work = [process.cmdline()[-1] for process in self._children()]
+        at_work = [command[-1] for process in self._children() if (command := command_of(process))]
         assert len(at_work) == len(set(at_work))
 
     def _facts(self, run: dict[str, Any]) -> tuple[Any, ...]:

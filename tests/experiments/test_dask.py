@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from workers import QUICKEST, kill_workers, statuses, trials, wait_for, wait_until_ended, working
+from workers import QUICKEST, command_of, kill_workers, statuses, trials, wait_for, wait_until_ended, working
 
 from benchmarks.dask_cluster import Cluster, dask_cluster
 from benchmarks.postgres_server import binaries, postgres_server
@@ -45,14 +45,6 @@ def children(cluster: Cluster) -> list[psutil.Process]:
         with suppress(psutil.Error):
             found += [child for child in worker.children() if "experiments.jobs.child" in command_of(child)]
     return found
-
-
-def command_of(process: psutil.Process) -> list[str]:
-    """Its words; none of one that has ended by now."""
-    try:
-        return process.cmdline()
-    except psutil.NoSuchProcess:
-        return []
 
 
 def trouble(home: Path, words: str = "") -> ClusterUnavailable | None:

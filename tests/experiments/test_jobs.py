@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -14,6 +15,7 @@ from workers import (
     FAULTS,
     child_of,
     children_of,
+    command_of,
     detached_workers,
     kill_workers,
     start_worker,
@@ -114,8 +116,10 @@ def test_cancelling_a_measurement_ends_all_its_processes_within_three_seconds(st
     timed = Measurement("mnist-5k", calibration_samples=20, eval_samples=50, latency=LatencyProtocol.QUICK)
 
     def timing() -> list[psutil.Process]:
-        measuring = [child for child in children_of(worker.pid) if "latency" in child.cmdline()]
-        return [session for child in measuring for session in child.children(recursive=True)]
+        measuring = [child for child in children_of(worker.pid) if "latency" in command_of(child)]
+        with suppress(psutil.NoSuchProcess):  # asked again when it ends in this moment
+            return [session for child in measuring for session in child.children(recursive=True)]
+        return []
 
     with working(home) as worker:
         experiment_id = store.submit(trials("float32", measurement=timed))
@@ -173,7 +177,7 @@ def test_latency_is_measured_alone_and_lost_alone(store: Store) -> None:
     later = store.submit(trials("float16"))
 
     def measuring() -> psutil.Process | None:
-        return next((child for child in children_of(worker.pid) if "latency" in child.cmdline()), None)
+        return next((child for child in children_of(worker.pid) if "latency" in command_of(child)), None)
 
     with working(store.home, QUANTSCOPE_CHILDREN="2") as worker:
         child = wait_for(measuring, "the measurement")

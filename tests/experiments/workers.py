@@ -77,14 +77,19 @@ def wait_for(look: Callable[[], T | None], what: str) -> T:
     raise AssertionError(f"waited {PATIENCE_SECONDS:.0f} s in vain for {what}")
 
 
+def command_of(process: psutil.Process) -> list[str]:
+    """Its words; none of one that has ended by now, a zombie included."""
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
+
+
 def children_of(worker: int) -> list[psutil.Process]:
     """A worker's job processes."""
     found = []
     with suppress(psutil.Error):
-        for process in psutil.Process(worker).children():
-            with suppress(psutil.Error):
-                if "experiments.jobs.child" in process.cmdline():
-                    found.append(process)
+        found = [child for child in psutil.Process(worker).children() if "experiments.jobs.child" in command_of(child)]
     return found
 
 
