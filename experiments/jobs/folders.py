@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from experiments.store.garbage import NEEDS_SHARED_WORK
 from experiments.store.store import Store
 
 
@@ -42,5 +41,5 @@ def clear_all(store: Store) -> None:
 
 def clear_shared(store: Store, experiment_id: str) -> None:
     """Removes what an experiment shares, once none of its trials will need it, not even when it is resumed."""
-    if not any(run["status"] in NEEDS_SHARED_WORK for run in store.runs(experiment_id=experiment_id)):
+    if not store.unfinished(experiment_id):
         shutil.rmtree(shared_folder(store, experiment_id), ignore_errors=True)

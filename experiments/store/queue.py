@@ -20,6 +20,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, case, delete, func, in
 
 from experiments.spec import Plan, TrialSpec
 from experiments.store.artefacts import ArtefactStore
+from experiments.store.garbage import NEEDS_SHARED_WORK
 from experiments.store.tables import experiments, run_layers, runs, workers
 from quantizers.errors import QuantScopeError, UnknownName
 from quantizers.schema import Status
@@ -187,6 +188,13 @@ class Queue:
     def active(self, experiment_id: str) -> bool:
         """Whether any run of an experiment is queued or running."""
         query = select(func.count()).where(runs.c.experiment_id == experiment_id, _has(Status.QUEUED) | _has(Status.RUNNING))
+        with self._reading() as connection:
+            return bool(connection.execute(query).scalar())
+
+    def unfinished(self, experiment_id: str) -> bool:
+        """Whether any run of an experiment is queued, running, or can be resumed."""
+        waiting = runs.c.status.in_([status.value for status in NEEDS_SHARED_WORK]) & runs.c.deleted.is_(None)
+        query = select(func.count()).where(runs.c.experiment_id == experiment_id, waiting)
         with self._reading() as connection:
             return bool(connection.execute(query).scalar())
 

@@ -53,6 +53,17 @@ def test_higher_priorities_go_first(store: Store, two_trials: Plan) -> None:
     assert [store.experiment_of(claim(store)) for _ in range(4)] == [urgent, urgent, ordinary, ordinary]
 
 
+def test_an_experiment_is_unfinished_as_long_as_something_of_it_can_be_resumed(store: Store, two_trials: Plan) -> None:
+    experiment_id = store.submit(two_trials)
+    store.end(claim(store), Status.INTERRUPTED)
+    store.end(claim(store), Status.FAILED, BackendCrashed("It crashed."))
+    assert not store.active(experiment_id)
+    assert store.unfinished(experiment_id)
+    store.resume(experiment_id)
+    store.cancel(experiment_id=experiment_id)
+    assert not store.unfinished(experiment_id)
+
+
 def test_an_end_is_final(store: Store, two_trials: Plan, finished: Finished) -> None:
     store.submit(two_trials)
     run_id = claim(store)
